@@ -1,0 +1,5 @@
+"""`python -m mptc`"""
+
+from mptc.cli import main
+
+main(prog_name="mptc")
