@@ -1,0 +1,1 @@
+"""Source text, spans, diagnostics as values, and how they are shown."""
