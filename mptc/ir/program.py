@@ -1,0 +1,65 @@
+"""A whole model as IR: what the stages hand on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mptc.ir.axis import Axis
+from mptc.ir.node import Node
+from mptc.source.text import Span
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A learned tensor: its path (a stack copy is `layers[*]`), axes in memory order, and how it begins (`normal`, `uniform` or `fill`)."""
+
+    path: str
+    axes: tuple[Axis, ...]
+    init: str
+    value: float
+    frozen: bool = False
+
+
+@dataclass(frozen=True)
+class Output:
+    name: str
+    node: Node
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Energy:
+    """A `grad` of the spec, for those who read: the energy on its formals, where it is declared and where it is used."""
+
+    name: str
+    label: str
+    formals: tuple[Node, ...]
+    value: Node
+    declared: Span
+    used: Span
+    step: Node
+
+
+@dataclass(frozen=True)
+class Program:
+    """`names` and `spans` tell what the spec calls a node, and where it says it."""
+
+    name: str
+    causal: bool
+    sizes: Mapping[Axis, int]
+    inputs: tuple[Node, ...]
+    parameters: tuple[Parameter, ...]
+    outputs: tuple[Output, ...]
+    loss: Node | None
+    probes: tuple[tuple[str, Node], ...]
+    span: Span
+    names: Mapping[Node, str] = field(default_factory=dict)
+    spans: Mapping[Node, Span] = field(default_factory=dict)
+    energies: tuple[Energy, ...] = ()
+
+    @property
+    def roots(self) -> list[Node]:
+        """Every node asked for."""
+        loss = [] if self.loss is None else [self.loss]
+        return [*(output.node for output in self.outputs), *loss, *(node for _, node in self.probes)]
