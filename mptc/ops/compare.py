@@ -1,0 +1,148 @@
+"""Comparisons, choices, and the extremes of two values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mptc.ir.node import Node, Type, absent, axes_of, make
+from mptc.ops.arrays import Array, Sizes, spread
+from mptc.ops.base import Operation
+from mptc.ops.contract import number, product, summed, total
+from mptc.ops.onnx_text import aligned, condition
+from mptc.ops.onnx_token import onnx_compare
+from mptc.ops.sample import D, E, Sample, of
+from mptc.ops.site import SUM, OnnxSite, Site, bracketed
+
+SIGNS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal}
+
+
+def _joined(*types: Type) -> Type:
+    return Type(axes_of(axis for type_ in types for axis in type_.axes))
+
+
+class Several(Operation, abstract=True):
+    """Element by element on arguments of different axes."""
+
+    def infer(self, *types: Type) -> Type:
+        return _joined(*types)
+
+    def cost(self, node: Node, sizes: Sizes) -> float:
+        return float(np.prod([sizes[axis] for axis in node.axes]))
+
+    triton = absent("printed by the region that contains it")
+
+
+def _aligned(node: Node, arrays: tuple[Array, ...]) -> list[Array]:
+    return [spread(array, arg.axes, node.axes) for array, arg in zip(arrays, node.args, strict=True)]
+
+
+def _onto(node: Node, index: int, adjoint: Node) -> Node:
+    """The adjoint of a broadcast: summed over the axes that the argument lacks."""
+    kept = node.args[index].axes
+    return summed([adjoint], [axis for axis in node.axes if axis not in kept])
+
+
+@dataclass(frozen=True)
+class Compare(Several):
+    """1 where it holds, else 0. Works on numbers and on ids."""
+
+    sign: str
+
+    def listed(self, node: Node, names: Sequence[str]) -> str:
+        return f"{names[0]} {self.sign} {names[1]}"
+
+    def gradient(self, node: Node, adjoint: Node, index: int) -> Node | None:
+        return None
+
+    def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
+        return np.asarray(SIGNS[self.sign](*_aligned(node, arrays)), dtype=float)
+
+    def torch(self, site: Site) -> str:
+        left, right = (bracketed(site.whole(index), SUM) for index in (0, 1))
+        return f"{left} {self.sign} {right}"
+
+    def is_exact(self, node: Node) -> bool:
+        return True
+
+    def takes_exact(self, node: Node, index: int) -> bool:
+        return True
+
+    def onnx(self, site: OnnxSite) -> str:
+        names = {"<": "Less", "<=": "LessOrEqual", ">": "Greater", ">=": "GreaterOrEqual", "==": "Equal"}
+        return onnx_compare(site, names[self.sign])
+
+    @staticmethod
+    def samples() -> tuple[Sample, ...]:
+        return tuple(Sample(Compare(sign), (of(D, E), of(E))) for sign in SIGNS)
+
+
+@dataclass(frozen=True)
+class Where(Several):
+    """where(c, a, b): `a` where `c` is non-zero, else `b`; the side not taken contributes nothing, not even a NaN."""
+
+    def gradient(self, node: Node, adjoint: Node, index: int) -> Node | None:
+        if index == 0:
+            return None
+        zero = number(0)
+        sides = (adjoint, zero) if index == 1 else (zero, adjoint)
+        return _onto(node, index, make(Where(), node.args[0], *sides))
+
+    def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
+        condition, left, right = _aligned(node, arrays)
+        return np.where(condition != 0, left, right)
+
+    def torch(self, site: Site) -> str:
+        condition = site.whole(0) if isinstance(site.node.args[0].op, Compare) else f"{bracketed(site.whole(0), SUM)} != 0"
+        return f"torch.where({condition}, {site.whole(1)}, {site.whole(2)})"
+
+    def takes_exact(self, node: Node, index: int) -> bool:
+        return index == 0
+
+    def onnx(self, site: OnnxSite) -> str:
+        chosen, left, right = aligned(site)
+        return site.emit("Where", condition(site, chosen), left, right)
+
+    @staticmethod
+    def samples() -> tuple[Sample, ...]:
+        return (Sample(Where(), (of(D), of(D, E), of(E))),)
+
+
+@dataclass(frozen=True)
+class Extreme(Several):
+    """The smaller or the larger of two values; where they are equal the gradient goes to the first."""
+
+    largest: bool
+
+    @property
+    def name(self) -> str:
+        return "max" if self.largest else "min"
+
+    def gradient(self, node: Node, adjoint: Node, index: int) -> Node | None:
+        first = make(Compare(">=" if self.largest else "<="), *node.args)
+        chosen = first if index == 0 else total((1, number(1)), (-1, first))
+        return _onto(node, index, product(adjoint, chosen))
+
+    def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
+        return np.asarray((np.maximum if self.largest else np.minimum)(*_aligned(node, arrays)))
+
+    def torch(self, site: Site) -> str:
+        numbers = [index for index, arg in enumerate(site.node.args) if _is_number(arg)]
+        if len(numbers) == 1:
+            return f"{site.tight(1 - numbers[0])}.clamp({'min' if self.largest else 'max'}={site.whole(numbers[0])})"
+        return f"torch.{'maximum' if self.largest else 'minimum'}({site.whole(0)}, {site.whole(1)})"
+
+    def onnx(self, site: OnnxSite) -> str:
+        return site.emit("Max" if self.largest else "Min", *aligned(site))
+
+    @staticmethod
+    def samples() -> tuple[Sample, ...]:
+        return tuple(Sample(Extreme(largest), (of(D, E), of(E))) for largest in (True, False))
+
+
+def _is_number(node: Node) -> bool:
+    return not node.args and getattr(node.op, "operands", None) == ()
+
+

@@ -1,0 +1,236 @@
+"""Values without arguments: parameters, inputs, formals, positions, indices, and which tokens see which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+
+from mptc.ir.axis import BATCH, CTX, SEQ, Axis
+from mptc.ir.node import Kind, Node, Type, absent, axes_of
+from mptc.ops.arrays import Array, Sizes, full
+from mptc.ops.base import Arrangement, Operation, Order, lined_up, merged
+from mptc.ops.onnx_text import indicator
+from mptc.ops.onnx_token import onnx_mask
+from mptc.ops.sample import Sample
+from mptc.ops.site import OnnxSite, Site
+
+
+class Leaf(Operation, abstract=True):
+    """A value that is given, not computed: it costs nothing and no gradient flows further."""
+
+    def cost(self, node: Node, sizes: Sizes) -> float:
+        return 0.0
+
+    def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
+        return Arrangement((), node.axes)
+
+    gradient = absent("no argument")
+    triton = absent("loaded by the region that contains it")
+
+
+class Given(Leaf, abstract=True):
+    """A leaf whose value comes from outside the graph."""
+
+    reference = absent("given from outside")
+    torch = absent("a variable of the generated function")
+    onnx = absent("a graph input or initializer")
+    samples = absent("has no meaning of its own")
+
+
+@dataclass(frozen=True)
+class Param(Given):
+    """A learned tensor. `path` is its name in `state_dict`, a stack copy written `layers[*]`; `order` its declared axes."""
+
+    path: str
+    order: tuple[Axis, ...]
+
+    def infer(self, *types: Type) -> Type:
+        return Type(axes_of(self.order))
+
+    @property
+    def parameter(self) -> str:
+        return self.path
+
+    def listed(self, node: Node, names: Sequence[str]) -> str:
+        return f"param {self.path}"
+
+
+@dataclass(frozen=True)
+class Input(Given):
+    """A value for each token (or sequence). `order`: the declared axes."""
+
+    label: str
+    order: tuple[Axis, ...]
+    per_token: bool = True
+    kind: Kind = Kind.NUMBER
+
+    def infer(self, *types: Type) -> Type:
+        return Type(axes_of((BATCH, *((SEQ,) if self.per_token else ()), *self.order)), self.kind)
+
+    def listed(self, node: Node, names: Sequence[str]) -> str:
+        return f"input {self.label}"
+
+
+_formals = count()
+
+
+@dataclass(frozen=True)
+class Formal(Given):
+    """A variable of a region (a loop's state, an energy's argument); `key` tells it from every other."""
+
+    label: str
+    type: Type
+    key: int
+
+    def infer(self, *types: Type) -> Type:
+        return self.type
+
+    def listed(self, node: Node, names: Sequence[str]) -> str:
+        return f"variable {self.label}"
+
+
+def formal(label: str, type_: Type) -> Formal:
+    return Formal(label, type_, next(_formals))
+
+
+@dataclass(frozen=True)
+class Position(Leaf):
+    """i, from 0, for each token."""
+
+    def infer(self, *types: Type) -> Type:
+        return Type((SEQ,))
+
+    def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
+        return np.arange(float(sizes[SEQ]))
+
+    def is_exact(self, node: Node) -> bool:
+        return True
+
+    def torch(self, site: Site) -> str:
+        return site.helper("position")
+
+    def onnx(self, site: OnnxSite) -> str:
+        return indicator(site, site.positions(SEQ))
+
+    @staticmethod
+    def samples() -> tuple[Sample, ...]:
+        return (Sample(Position(), ()),)
+
+
+@dataclass(frozen=True)
+class Length(Leaf):
+    """How many tokens there are. Known at run time only, so a canonical coefficient has it as a factor of its own."""
+
+    def infer(self, *types: Type) -> Type:
+        return Type(())
+
+    def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
+        return np.asarray(float(sizes[SEQ]))
+
+    def torch(self, site: Site) -> str:
+        return site.helper("seq")
+
+    def onnx(self, site: OnnxSite) -> str:
+        return site.emit("Cast", site.size(SEQ), to=site.numbers)
+
+    @staticmethod
+    def samples() -> tuple[Sample, ...]:
+        return (Sample(Length(), ()),)
+
+
+@dataclass(frozen=True)
+class Index(Leaf):
+    """0, 1, … along an axis."""
+
+    axis: Axis
+
+    def infer(self, *types: Type) -> Type:
+        return Type((self.axis,))
+
+    def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
+        return np.arange(float(sizes[self.axis]))
+
+    def is_exact(self, node: Node) -> bool:
+        return True
+
+    def torch(self, site: Site) -> str:
+        return f"torch.arange({site.sizes[self.axis]}, device={site.helper('device')})"
+
+    def onnx(self, site: OnnxSite) -> str:
+        return site.constant(np.arange(float(site.sizes[self.axis])))
+
+    @staticmethod
+    def samples() -> tuple[Sample, ...]:
+        return (Sample(Index(Axis(CTX.role.DIM, "d")), ()),)
+
+
+@dataclass(frozen=True)
+class Mask(Operation):
+    """1 where token i sees token j of a context, else 0. Arguments are conditions, all of which must be non-zero.
+
+    A mask is the support of what it stands beside: it is printed as `where` on the argument of a reduction, never multiplied in.
+    """
+
+    over: Axis
+    past: bool = False
+    window: int | None = None
+
+    def infer(self, *types: Type) -> Type:
+        own = (SEQ, self.over) if self.past or self.window is not None else ()
+        return Type(axes_of((*own, *(axis for type_ in types for axis in type_.axes))))
+
+    def cost(self, node: Node, sizes: Sizes) -> float:
+        return 0.0
+
+    def gradient(self, node: Node, adjoint: Node, index: int) -> Node | None:
+        return None
+
+    def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
+        own = ((SEQ, self.over),) if self.past or self.window is not None else ()
+        order = merged([*own, *orders])
+        return Arrangement(tuple(lined_up(other, order) for other in orders), order)
+
+    def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
+        allowed = np.ones([sizes[axis] for axis in node.axes], dtype=bool)
+        if self.past or self.window is not None:
+            behind = np.arange(sizes[SEQ])[:, None] - np.arange(sizes[self.over])[None, :]
+            visible = behind >= 0
+            if self.window is not None:
+                visible &= behind < self.window
+            allowed &= full(visible, (SEQ, self.over), node.axes, sizes)
+        for array, arg in zip(arrays, node.args, strict=True):
+            allowed &= full(array, arg.axes, node.axes, sizes) != 0
+        return allowed.astype(float)
+
+    def is_exact(self, node: Node) -> bool:
+        return True
+
+    def takes_exact(self, node: Node, index: int) -> bool:
+        return True
+
+    def torch(self, site: Site) -> str:
+        return mask_text(self, site)
+
+    triton = absent("printed by the region that contains it")
+    onnx = onnx_mask
+
+    @staticmethod
+    def samples() -> tuple[Sample, ...]:
+        return (Sample(Mask(CTX, past=True), ()), Sample(Mask(CTX, past=True, window=2), ()))
+
+
+def mask_text(op: Mask, site: Site) -> str:
+    """A boolean tensor: `behind` is i - j, [seq, context]."""
+    parts = []
+    if op.past or op.window is not None:
+        behind = site.helper("behind")
+        parts.append(f"({behind} >= 0)")
+        if op.window is not None:
+            parts.append(f"({behind} < {op.window})")
+    for index, arg in enumerate(site.node.args):
+        truth = isinstance(arg.op, Mask) or arg.op.name == "compare"
+        parts.append(f"({site.whole(index)})" if truth else f"({site.whole(index)} != 0)")
+    return " & ".join(parts) if len(parts) > 1 else parts[0][1:-1]

@@ -1,0 +1,109 @@
+"""Ops with a graph inside: the derivative of an energy, and loops (`stack`, `repeat`). A region's nodes may use nodes from outside freely."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mptc.ir.axis import Axis
+from mptc.ir.node import Interior, Node, Type, absent, listed
+from mptc.ops.base import Operation
+
+
+class Region(Operation, abstract=True):
+    """Meant by what `mptc.interpret` and the printers do with its graph, not by a formula."""
+
+    cost = absent("the sum over its graph")
+    gradient = absent("energies hold no regions")
+    reference = absent("interpreted")
+    torch = absent("printed as a loop")
+    triton = absent("printed as a loop")
+    onnx = absent("unrolled or written as a subgraph")
+    samples = absent("has no meaning without its graph")
+
+
+@dataclass(frozen=True)
+class Derivative(Region):
+    """∂(Σ tokens energy)/∂variable at the arguments, the conditions held fixed. `formals`: the variable, then the conditions.
+
+    Differentiated on the formals, so that what else an argument depends on cannot leak in; then the arguments are put in their places.
+    """
+
+    formals: tuple[Node, ...]
+    energy: Node
+    label: str  # the energy's name, for those who read
+
+    derived = False
+
+    def infer(self, *types: Type) -> Type:
+        return Type(self.formals[0].type.axes)
+
+    @property
+    def interior(self) -> Interior:
+        return Interior(self.formals, (self.energy,))
+
+    def fault(self, node: Node, sizes: Mapping[Axis, int]) -> str | None:
+        if len(node.args) != len(self.formals):
+            return "an argument for each variable is wanted"
+        return _narrower("argument", node.args, self.formals)
+
+    def listed(self, node: Node, names: Sequence[str]) -> str:
+        return listed(f"grad {self.label}", None, names)
+
+
+@dataclass(frozen=True)
+class Loop(Region):
+    """`count` passes over a state. Arguments: the initial state. `results` compute the next one from `formals`.
+
+    A `label` makes it a stack: every pass is a copy with parameters of its own, whose paths begin with `label[*]` below the enclosing stack.
+    The node itself is no value; `Result` nodes are.
+    """
+
+    count: int
+    label: str | None
+    path: str  # of one copy, as `outer[*].layers[*]`; of a repeat, the enclosing one's
+    formals: tuple[Node, ...]
+    results: tuple[Node, ...]
+
+    def infer(self, *types: Type) -> Type:
+        return Type()
+
+    @property
+    def interior(self) -> Interior:
+        return Interior(self.formals, self.results, None if self.label is None else f"{self.path}.")
+
+    def fault(self, node: Node, sizes: Mapping[Axis, int]) -> str | None:
+        if not len(node.args) == len(self.formals) == len(self.results):
+            return "an initial value and a result for each state are wanted"
+        return _narrower("initial value", node.args, self.formals) or _narrower("result", self.results, self.formals)
+
+    def listed(self, node: Node, names: Sequence[str]) -> str:
+        return listed(f"repeat {self.count}" if self.label is None else f"stack {self.count} as {self.label}", None, names)
+
+
+@dataclass(frozen=True)
+class Result(Region):
+    """One value of a loop's final state."""
+
+    index: int
+    type: Type
+
+    def infer(self, *types: Type) -> Type:
+        return self.type
+
+    def fault(self, node: Node, sizes: Mapping[Axis, int]) -> str | None:
+        loop = node.args[0].op
+        if not isinstance(loop, Loop) or self.index >= len(loop.formals):
+            return "it takes no state of a loop"
+        return None if loop.formals[self.index].type == self.type else "its type is not that of the state"
+
+    def listed(self, node: Node, names: Sequence[str]) -> str:
+        return f"{names[0]}.{self.index}"
+
+
+def _narrower(what: str, nodes: Sequence[Node], formals: Sequence[Node]) -> str | None:
+    """A value that is put in the place of a variable has no axis that the variable lacks."""
+    for node, formal in zip(nodes, formals, strict=True):
+        if not set(node.axes) <= set(formal.axes) or node.type.kind is not formal.type.kind:
+            return f"{what} {node.type} does not fit the variable {formal.type}"
+    return None

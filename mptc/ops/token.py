@@ -1,0 +1,181 @@
+"""Ids: looking up their rows, taking the next one, and the loss on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mptc.ir.axis import BATCH, SEQ, Axis
+from mptc.ir.node import Kind, Node, Type, absent, axes_of
+from mptc.ops.arrays import Array, Sizes, spread
+from mptc.ops.base import Arrangement, Operation, Order, pointwise
+from mptc.ops.onnx_token import onnx_lookup, onnx_next
+from mptc.ops.sample import D, K, Sample, of
+from mptc.ops.site import OnnxSite, Site
+
+IDS = Type((BATCH, SEQ), Kind.ID)
+
+
+@dataclass(frozen=True)
+class Lookup(Operation):
+    """Arguments: a table and ids. The entries of `table` along `axis` at each id; 0 for an id outside it."""
+
+    axis: Axis
+
+    def infer(self, *types: Type) -> Type:
+        table, ids = types
+        return Type(axes_of((*ids.axes, *(axis for axis in table.axes if axis != self.axis))))
+
+    def cost(self, node: Node, sizes: Sizes) -> float:
+        return 0.0
+
+    gradient = absent("an energy's variable is not looked up in")
+
+    def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
+        table, ids = arrays
+        rows = np.moveaxis(table, node.args[0].axes.index(self.axis), 0)
+        inside = (ids >= 0) & (ids < sizes[self.axis])
+        found = rows[np.where(inside, ids, 0).astype(int)] * inside.reshape(*ids.shape, *[1] * (table.ndim - 1))
+        order = (*node.args[1].axes, *(axis for axis in node.args[0].axes if axis != self.axis))
+        return np.transpose(found, [order.index(axis) for axis in node.axes])
+
+    def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
+        rest = tuple(axis for axis in orders[0] if axis != self.axis)
+        return Arrangement(((self.axis, *rest), orders[1]), (*orders[1], *rest))
+
+    def torch(self, site: Site) -> str:
+        return f"{site.helper('lookup')}({site.whole(0)}, {site.whole(1)})"
+
+    triton = absent("printed by the region that contains it")
+    onnx = onnx_lookup
+
+    @staticmethod
+    def samples() -> tuple[Sample, ...]:
+        return (Sample(Lookup(K), (of(K, D), IDS), vocabulary=8),)
+
+
+@dataclass(frozen=True)
+class Next(Operation):
+    """The ids one position later; the last one masked (-1)."""
+
+    def infer(self, *types: Type) -> Type:
+        return types[0]
+
+    def cost(self, node: Node, sizes: Sizes) -> float:
+        return 0.0
+
+    gradient = absent("ids have no gradient")
+
+    def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
+        place = node.axes.index(SEQ)
+        later = np.roll(arrays[0], -1, axis=place)
+        later[(slice(None),) * place + (-1,)] = -1
+        return np.asarray(later)
+
+    def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
+        return Arrangement(tuple(orders), orders[0])
+
+    def torch(self, site: Site) -> str:
+        after = len(site.order) - 1 - site.order.index(SEQ)
+        place = site.order.index(SEQ)
+        return f"F.pad({site.tight(0)}[{':, ' * place}1:], ({'0, 0, ' * after}0, 1), value=-1)"
+
+    triton = absent("ids are not computed in kernels")
+    def onnx(self, site: OnnxSite) -> str:
+        return onnx_next(site)
+
+    @staticmethod
+    def samples() -> tuple[Sample, ...]:
+        return (Sample(Next(), (IDS,)),)
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Operation):
+    """Arguments: logits over `axis`, and ids. `-log softmax(logits)[id]`, 0 where the id is masked (below 0).
+
+    With `mean`, the mean over the ids that are not masked.
+    """
+
+    axis: Axis
+    mean: bool = False
+
+    def infer(self, *types: Type) -> Type:
+        assert set(types[0].axes) - {self.axis} == set(types[1].axes), "one id for each row of logits"
+        return Type(() if self.mean else types[1].axes)
+
+    def cost(self, node: Node, sizes: Sizes) -> float:
+        return 4.0 * float(np.prod([sizes[axis] for axis in node.args[0].axes]))
+
+    gradient = absent("a loss does not stand in an energy")
+
+    def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
+        kept = axes_of((*node.args[1].axes, *(axis for axis in node.args[0].axes if axis != self.axis)))
+        logits = spread(arrays[0], node.args[0].axes, (*kept, self.axis))
+        ids = np.broadcast_to(spread(arrays[1], node.args[1].axes, kept), [sizes[axis] for axis in kept])
+        logits = np.broadcast_to(logits, (*ids.shape, sizes[self.axis]))
+        top = logits.max(axis=-1, keepdims=True)
+        lse = np.log(np.exp(logits - top).sum(axis=-1)) + top[..., 0]
+        chosen = np.take_along_axis(logits, np.maximum(ids, 0).astype(int)[..., None], axis=-1)[..., 0]
+        losses = np.where(ids >= 0, lse - chosen, 0.0)
+        return np.asarray(losses.sum() / (ids >= 0).sum()) if self.mean else losses
+
+    def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
+        rows = tuple(axis for axis in orders[0] if axis != self.axis)
+        return Arrangement(((*rows, self.axis), tuple(axis for axis in rows if axis in orders[1])), () if self.mean else rows)
+
+    def torch(self, site: Site) -> str:
+        rows = len(site.orders[0]) - 1
+        logits = f"{site.tight(0)}.flatten(0, {rows - 1})"
+        ids = f"{site.tight(1)}.flatten().clamp(min=-1)"
+        if self.mean:
+            return f"F.cross_entropy({logits}, {ids}, ignore_index=-1)"
+        return f'F.cross_entropy({logits}, {ids}, ignore_index=-1, reduction="none").view_as({site.whole(1)})'
+
+    triton = absent("torch's own")
+    onnx = absent("a loss is not deployed")
+
+    @staticmethod
+    def samples() -> tuple[Sample, ...]:
+        logits = of(BATCH, SEQ, K)
+        return (Sample(CrossEntropy(K), (logits, IDS)), Sample(CrossEntropy(K, mean=True), (logits, IDS)))
+
+
+@dataclass(frozen=True)
+class MeanLoss(Operation):
+    """The mean of a value over tokens, of those where every id among the further arguments counts (is not below 0)."""
+
+    def infer(self, *types: Type) -> Type:
+        return Type(())
+
+    def cost(self, node: Node, sizes: Sizes) -> float:
+        return float(np.prod([sizes[axis] for axis in node.args[0].axes]))
+
+    gradient = absent("a loss does not stand in an energy")
+
+    def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
+        axes = axes_of(axis for arg in node.args for axis in arg.axes)
+        value = np.broadcast_to(spread(arrays[0], node.args[0].axes, axes), [sizes[axis] for axis in axes])
+        counts = np.ones_like(value)
+        for array, arg in zip(arrays[1:], node.args[1:], strict=True):
+            counts = counts * (spread(array, arg.axes, axes) >= 0)
+        return np.asarray((value * counts).sum() / counts.sum())
+
+    def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
+        return Arrangement(pointwise(orders).wanted, ())
+
+    def torch(self, site: Site) -> str:
+        if len(site.node.args) == 1:
+            return f"{site.tight(0)}.mean()"
+        counts = " & ".join(f"({site.whole(index)} >= 0)" for index in range(1, len(site.node.args)))
+        return f"{site.tight(0)}[{counts}].mean()"
+
+    triton = absent("torch's own")
+    onnx = absent("a loss is not deployed")
+
+    @staticmethod
+    def samples() -> tuple[Sample, ...]:
+        return (Sample(MeanLoss(), (of(BATCH, SEQ),)), Sample(MeanLoss(), (of(BATCH, SEQ), IDS)))
+
+
