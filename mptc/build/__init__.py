@@ -1,0 +1,39 @@
+"""Typed model → raw IR: call sites inlined, contexts as views, reductions with their masks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mptc.build.body import Body, Ledger, Unlowered, loss_of
+from mptc.ir.program import Parameter, Program
+from mptc.model import tree
+from mptc.source.diagnostic import Diagnostics
+
+
+def build(model: tree.Model, diagnostics: Diagnostics) -> Program | None:
+    """The model as raw IR; None, and one diagnostic, where it says what is not lowered yet."""
+    ledger = Ledger(dict(model.sizes))
+    try:
+        Body(ledger).run(model.body)
+    except Unlowered as missing:
+        diagnostics.add("E0901", missing.span, f"{missing.construct} is not lowered yet", help="the spec is well formed; `mptc check` accepts it")
+        return None
+    return Program(
+        name=model.name,
+        causal=model.causal,
+        sizes=ledger.sizes,
+        inputs=tuple(ledger.inputs),
+        parameters=tuple(_frozen(parameter, ledger.frozen) for parameter in ledger.parameters.values()),
+        outputs=tuple(ledger.outputs),
+        loss=loss_of(ledger.losses),
+        probes=tuple(ledger.probes),
+        span=model.span,
+        names=ledger.names,
+        spans=ledger.spans,
+        energies=tuple(ledger.energies),
+    )
+
+
+def _frozen(parameter: Parameter, paths: list[str]) -> Parameter:
+    covered = any(parameter.path == path or parameter.path.startswith(path + ".") for path in paths)
+    return replace(parameter, frozen=True) if covered else parameter

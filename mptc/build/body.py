@@ -1,0 +1,264 @@
+"""Bodies at work: the statements of a model, block or energy, instantiated where they are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from mptc.build.functions import NotLowered, Use, builtin, integral, raised
+from mptc.ir.axis import BATCH, SEQ, Axis, Role
+from mptc.ir.node import Kind, Node, Type, axes_of, make
+from mptc.ir.number import ONE, Monomial
+from mptc.ir.program import Energy, Output, Parameter
+from mptc.model import tree
+from mptc.ops.contract import number, renamed, total
+from mptc.ops.leaf import Input, Param, formal
+from mptc.ops.region import Derivative, Loop, Result
+from mptc.ops.token import CrossEntropy, MeanLoss
+from mptc.ops.view import hold
+from mptc.source.text import Span
+
+
+class Unlowered(Exception):
+    """A construct that has no IR yet, and where it stands."""
+
+    def __init__(self, construct: str, span: Span) -> None:
+        super().__init__(construct)
+        self.construct, self.span = construct, span
+
+
+@dataclass
+class Ledger:
+    """What the bodies of one model add up to."""
+
+    sizes: dict[Axis, int]
+    inputs: list[Node] = field(default_factory=list)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    outputs: list[Output] = field(default_factory=list)
+    losses: list[Node] = field(default_factory=list)
+    probes: list[tuple[str, Node]] = field(default_factory=list)
+    names: dict[Node, str] = field(default_factory=dict)
+    spans: dict[Node, Span] = field(default_factory=dict)
+    energies: list[Energy] = field(default_factory=list)
+    frozen: list[str] = field(default_factory=list)
+    bound: set[Node] = field(default_factory=set)
+
+    def call(self, node: Node, name: str, span: Span, bound: bool = False) -> Node:
+        """Remember what the spec calls a value, and where. A binding says more than a label."""
+        if bound and node not in self.bound:
+            self.names.pop(node, None)
+            self.bound.add(node)
+        self.names.setdefault(node, name)
+        self.spans.setdefault(node, span)
+        return node
+
+
+@dataclass
+class Body:
+    """One body being instantiated. `axes` renames its axes to those of the model; `inside` an energy nothing is a barrier."""
+
+    ledger: Ledger
+    path: str = ""
+    axes: dict[Axis, Axis] = field(default_factory=dict)
+    inside: bool = False
+    looped: bool = False
+    bindings: dict[tree.Binding, Node] = field(default_factory=dict)
+    parameters: dict[tree.Parameter, Node] = field(default_factory=dict)
+    shares: dict[tree.Share, str] = field(default_factory=dict)  # the path of the body that each stands in
+
+    # -- statements ---------------------------------------------------------------------------------
+
+    def run(self, statements: tuple[tree.Statement, ...]) -> None:
+        for statement in statements:
+            try:
+                self.statement(statement)
+            except NotLowered as missing:
+                raise Unlowered(missing.construct, statement.span) from missing
+
+    def statement(self, statement: tree.Statement) -> None:
+        match statement:
+            case tree.Parameter():
+                self.parameter(statement)
+            case tree.Input():
+                self.input(statement)
+            case tree.Bind(binding=binding, value=value) | tree.Update(binding=binding, value=value):
+                node = self.value(value)
+                barrier = isinstance(statement, tree.Update) or type(node.op).__name__ == "Sum"
+                node = self.barrier(node) if barrier else node
+                self.bindings[binding] = self.ledger.call(node, binding.name, statement.span, bound=True)
+            case tree.Stack() | tree.Repeat():
+                self.loop(statement)
+            case tree.Loss():
+                self.ledger.losses.append(self.loss(statement.value))
+            case tree.Output():
+                node = self.ledger.call(self.value(statement.value), statement.name, statement.span)
+                self.ledger.outputs.append(Output(statement.name, node, tuple(self.axis(axis) for axis in statement.axes)))
+            case tree.Penalty() if not self.looped:
+                self.ledger.losses.append(make(MeanLoss(), self.value(statement.value)))
+            case tree.Probe() if not self.looped:
+                self.ledger.probes.append((statement.name, self.value(statement.value)))
+            case tree.Share():
+                self.shares[statement] = self.path
+            case tree.Freeze():
+                self.ledger.frozen.append(self.path + statement.path)
+            case _:
+                construct = f"`{type(statement).__name__.lower()}`" + (" inside a `stack` or `repeat`" if self.looped else "")
+                raise Unlowered(construct, statement.span)
+
+    def parameter(self, statement: tree.Parameter) -> None:
+        path = self.path + statement.name
+        axes = tuple(self.axis(axis) for axis in statement.axes)
+        value = self.number(statement.init.value)
+        if value is None:
+            raise Unlowered("a parameter that begins with anything but a number", statement.init.value.span)
+        self.ledger.parameters.setdefault(path, Parameter(path, axes, statement.init.kind, value.evaluate(self.ledger.sizes)))
+        node = make(Param(path, axes), span=statement.span)
+        self.parameters[statement] = self.ledger.call(node, statement.name, statement.span)
+
+    def input(self, statement: tree.Input) -> None:
+        shape = statement.binding.shape
+        kind = Kind.NUMBER if shape.vocabulary is None else Kind.ID
+        if shape.per is not tree.Per.TOKEN:
+            raise Unlowered("an input per sequence", statement.span)
+        node = make(Input(statement.binding.name, shape.axes, per_token=True, kind=kind), span=statement.span)
+        self.ledger.inputs.append(node)
+        self.bindings[statement.binding] = self.ledger.call(node, statement.binding.name, statement.span)
+
+    def loop(self, statement: tree.Stack | tree.Repeat) -> None:
+        """A loop over what `<-` updates in it. The state's axes grow until a pass keeps them."""
+        label = statement.label if isinstance(statement, tree.Stack) else None
+        path = f"{self.path}{label}[*]." if label else self.path
+        initial = [self.bindings[binding] for binding in statement.carried]
+        types = [Type(node.axes, node.type.kind) for node in initial]
+        while True:
+            formals = tuple(make(formal(binding.name, type_)) for binding, type_ in zip(statement.carried, types, strict=True))
+            inner = replace(self, path=path, looped=True, bindings={**self.bindings}, parameters={**self.parameters})
+            for binding, node in zip(statement.carried, formals, strict=True):
+                inner.bindings[binding] = self.ledger.call(node, binding.name, statement.span)
+            inner.run(statement.body)
+            results = tuple(inner.bindings[binding] for binding in statement.carried)
+            grown = [Type(axes_of((*type_.axes, *result.axes)), type_.kind) for type_, result in zip(types, results, strict=True)]
+            if grown == types:
+                break
+            types = grown
+        loop = make(Loop(statement.count, label, path.rstrip("."), formals, results), *initial, span=statement.span)
+        self.ledger.spans[loop] = statement.span
+        for index, binding in enumerate(statement.carried):
+            self.bindings[binding] = self.ledger.call(make(Result(index, types[index]), loop), binding.name, statement.span)
+
+    def loss(self, value: tree.Expr) -> Node:
+        """The mean over the tokens that count: those whose ids are not masked in any cross-entropy of the expression."""
+        node = self.value(value)
+        if isinstance(node.op, CrossEntropy):
+            return make(CrossEntropy(node.op.axis, mean=True), *node.args, span=value.span)
+        ids: list[Node] = []
+        pending = [node]
+        while pending:
+            found = pending.pop()
+            if isinstance(found.op, CrossEntropy):
+                ids.append(found.args[1])
+            pending.extend(found.args)
+        return make(MeanLoss(), node, *ids, span=value.span)
+
+    def barrier(self, node: Node) -> Node:
+        """What stands between statements is not flattened, nor is what a block returns; scores are, for attention to be seen."""
+        if self.inside or any(axis.role is Role.CONTEXT for axis in node.axes) or node.type.kind is Kind.ID:
+            return node
+        return hold(node)
+
+    # -- expressions --------------------------------------------------------------------------------
+
+    def axis(self, axis: Axis) -> Axis:
+        return self.axes.get(axis, axis)
+
+    def number(self, expr: tree.Expr) -> Monomial | None:
+        """The value of an expression made of numbers alone; None of any other."""
+        if isinstance(expr, tree.Number):
+            powers = [(self.axis(base) if isinstance(base, Axis) else base, power) for base, power in expr.value.powers]
+            return Monomial(expr.value.rational) * Monomial(Fraction(1), tuple(powers))
+        if isinstance(expr, tree.Apply) and expr.function == "neg":
+            inner = self.number(expr.args[0])
+            return None if inner is None else -inner
+        if isinstance(expr, tree.Apply) and expr.function == "/":
+            above, below = (self.number(arg) for arg in expr.args)
+            return None if above is None or below is None or not below.rational else above.over(below)
+        return None
+
+    def value(self, expr: tree.Expr) -> Node:
+        try:
+            node = self._value(expr)
+        except NotLowered as missing:
+            raise Unlowered(missing.construct, expr.span) from missing
+        return node
+
+    def _value(self, expr: tree.Expr) -> Node:
+        match expr:
+            case tree.Number():
+                value = self.number(expr)
+                return number(ONE if value is None else value)
+            case tree.Load(of=tree.Parameter() as parameter):
+                return self.parameters[parameter]
+            case tree.Load(of=tree.Binding() as binding):
+                return self.bindings[binding]
+            case tree.Rename():
+                return renamed(self.value(expr.operand), {self.axis(old): self.axis(new) for old, new in expr.arrows})
+            case tree.Integral():
+                return integral(expr.function, self.value(expr.operand))
+            case tree.Invoke():
+                return self.invoke(expr)
+            case tree.Apply(function="^"):
+                exponent = self.number(expr.args[1])
+                exact = None if exponent is None else exponent.resolved(self.ledger.sizes)
+                return raised(self.value(expr.args[0]), exact, self.value(expr.args[1]))
+            case tree.Apply():
+                return self.apply(expr)
+            case _:
+                raise NotLowered(f"`{type(expr).__name__.lower()}`")
+
+    def apply(self, expr: tree.Apply) -> Node:
+        options: dict[str, Fraction] = {}
+        for name, option in expr.options.items():
+            exact = option.resolved(self.ledger.sizes)
+            options[name] = Fraction(repr(option.evaluate(self.ledger.sizes))) if exact is None else exact
+        return builtin(Use(expr.function, tuple(self.value(arg) for arg in expr.args), tuple(self.axis(axis) for axis in expr.axes), options))
+
+    # -- calls --------------------------------------------------------------------------------------
+
+    def invoke(self, call: tree.Invoke) -> Node:
+        args = [self.value(arg) for arg in call.args]
+        renaming = {old: self.axis(new) for old, new in call.arrows}
+        around = self.path if call.share is None else self.shares[call.share]
+        path = around if call.label is None else f"{around}{call.label}."
+        inner = Body(self.ledger, path, {**self.axes, **renaming}, self.inside or call.callee.kind == "energy", self.looped)
+        declared = (*call.callee.args, *call.callee.conditions)
+        if call.grad:
+            return self.gradient(call, inner, declared, args)
+        for binding, arg in zip(declared, args, strict=True):
+            inner.bindings[binding] = inner.barrier(arg) if arg.args and not inner.inside else arg
+            self.ledger.call(inner.bindings[binding], binding.name, call.span)
+        inner.run(call.callee.body)
+        result = inner.barrier(inner.value(call.callee.result))
+        if call.label is not None and call.label != call.callee.name:
+            self.ledger.call(result, call.label, call.span)
+        return result
+
+    def gradient(self, call: tree.Invoke, inner: Body, declared: tuple[tree.Binding, ...], args: list[Node]) -> Node:
+        formals = []
+        for place, (binding, arg) in enumerate(zip(declared, args, strict=True)):
+            axes = (*arg.axes, *(inner.axis(axis) for axis in binding.shape.axes), *((BATCH, SEQ) if place == 0 else ()))
+            formals.append(make(formal(binding.name, Type(axes_of(axes), arg.type.kind, arg.type.seen))))
+            inner.bindings[binding] = self.ledger.call(formals[-1], binding.name, binding.span)
+        inner.run(call.callee.body)
+        energy = inner.value(call.callee.result)
+        step = make(Derivative(tuple(formals), energy, call.callee.name), *args, span=call.span)
+        label = call.label or call.callee.name
+        self.ledger.energies.append(Energy(call.callee.name, self.path + label, tuple(formals), energy, call.callee.span, call.span, step))
+        return step
+
+
+def loss_of(losses: list[Node]) -> Node | None:
+    if not losses:
+        return None
+    return losses[0] if len(losses) == 1 else total(*((1, loss) for loss in losses))
+
+
