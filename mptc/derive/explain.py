@@ -1,0 +1,142 @@
+"""How each layer came about: energy, gradient and layer as numbered equations, and the same in short as comments of the generated code."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from dataclasses import dataclass
+
+from mptc.derive import Derived, step_of
+from mptc.derive.equation import Equations
+from mptc.derive.plan import Planner
+from mptc.derive.sums import terms_of
+from mptc.ir.axis import SEQ, Role
+from mptc.ir.node import Node, walk
+from mptc.ir.number import ONE
+from mptc.ir.program import Energy
+from mptc.ops.region import Loop
+from mptc.source.text import Span
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """One energy of a spec: the equations of its value and of its step (the derivative with the sign turned), with the parts they name."""
+
+    energy: Energy
+    value: str
+    step: str
+    where: tuple[tuple[str, str, str], ...]  # name, equation, axes
+    layer: str | None
+
+
+def derivations(derived: Derived) -> list[Derivation]:
+    states: dict[tuple[str, int], Node] = {}
+    for node in _states(derived.program.roots):
+        if node in derived.program.spans:
+            states.setdefault(_line(derived.program.spans[node]), node)
+    return [_derivation(derived, energy, states.get(_line(energy.used))) for energy in derived.program.energies]
+
+
+def _derivation(derived: Derived, energy: Energy, state: Node | None) -> Derivation:
+    c = derived.calculus
+    down = c.scale(-ONE, c.gradient_at(c.canonical(energy.value), c.canonical(energy.formals[0])))
+    (step,) = Planner(c).plan([down])
+    written = Equations({node: name for node, name in c.written.items() if node is not energy.value})
+    value = written.of(energy.value)
+    where: list[tuple[str, str, str]] = []
+    for node in written.used:  # grows while parts name further parts
+        token = "ij" if SEQ in node.axes else "ji"
+        axes = ", ".join(str(axis) for axis in node.axes if axis.role is Role.DIM)
+        where.append((f"{c.written[node]}_{token[0]}", written.of(node, token), f"[{axes}]"))
+    layer = None if state is None else _layer(derived, energy, state)
+    return Derivation(energy, value, Equations(c.names).of(step), tuple(where), layer)
+
+
+def _layer(derived: Derived, energy: Energy, state: Node) -> str:
+    """The update that the step goes into, as planned."""
+    step = step_of(derived, energy)
+    name = derived.program.names.get(state, "x")
+    stands = {} if step is None or step is state else {step: f"(−∂E/∂{_variable(energy)})"}
+    coef, _ = terms_of(derived.calculus, derived.calculus.canonical(energy.step))[0]
+    names = ChainMap(stands if coef == -ONE else {}, {state: ""}, dict(derived.program.names))
+    return f"{name} ← {Equations(names).of(state)}"
+
+
+def _line(span: Span) -> tuple[str, int]:
+    return (span.source.path, span.line)
+
+
+def _states(roots: list[Node]) -> list[Node]:
+    """What statements update: barriers, the results of loops, and what the model gives."""
+    found: list[Node] = list(roots)
+    known: set[Node] = set()
+    pending = list(roots)
+    while pending:
+        for node in walk([pending.pop()], known):
+            known.add(node)
+            if isinstance(node.op, Loop):
+                found += node.op.results
+                pending += node.op.results
+    return found
+
+
+# -- for the terminal --------------------------------------------------------------------------------
+
+
+def derivation(derived: Derived) -> str:
+    """`--emit derivation`"""
+    parts = []
+    number = 1
+    for one in derivations(derived):
+        parts.append(_section(one, number))
+        number += 3 if one.layer else 2
+    if not parts:
+        return f"{derived.program.name} has no energies: its layers are written, not derived.\n"
+    return "\n".join(parts)
+
+
+def _section(one: Derivation, number: int) -> str:
+    energy = one.energy
+    label = energy.label
+    lines = [f"{_signature(energy)}   {energy.declared}, used at {energy.used} as {label}", ""]
+    lines.append(f"  ({number})  E_i = {one.value}")
+    for place, (name, text, axes) in enumerate(one.where):
+        lines.append(f"         {'where' if place == 0 else '     '} {name} = {text}   {axes}")
+    variable = _variable(energy)
+    lines.append(f"  ({number + 1})  −∂E/∂{variable}_i = {one.step}")
+    if one.layer:
+        lines.append(f"  ({number + 2})  {one.layer}")
+    return "\n".join(lines) + "\n"
+
+
+def _variable(energy: Energy) -> str:
+    return str(energy.formals[0].op.label)  # type: ignore[attr-defined]
+
+
+def _signature(energy: Energy) -> str:
+    first, *rest = (str(formal.op.label) for formal in energy.formals)  # type: ignore[attr-defined]
+    return f"{energy.name}({first}{' | ' + ', '.join(rest) if rest else ''})"
+
+
+# -- for the generated module --------------------------------------------------------------------------
+
+
+def layers(derived: Derived) -> tuple[dict[Node, list[str]], set[Node]]:
+    """Comments for the first planned value of each energy's step, and where the steps end."""
+    comments: dict[Node, list[str]] = {}
+    steps: set[Node] = set()
+    seen: set[Node] = set()
+    for one in derivations(derived):
+        step = step_of(derived, one.energy)
+        if step is None:
+            continue
+        steps.add(step)
+        seen |= {derived.planned[arg] for arg in map(derived.calculus.canonical, one.energy.step.args) if arg in derived.planned}
+        lines = [f"{_signature(one.energy)}: E = {one.value}", f"-∂E/∂{_variable(one.energy)} = {one.step}    {_short(one.energy.declared)}"]
+        inside = list(walk([step], seen))
+        seen |= set(inside)
+        comments.update((node, lines) for node in inside if node.args)
+    return comments, steps
+
+
+def _short(span: Span) -> str:
+    return str(span).rpartition("/")[2]

@@ -1,0 +1,148 @@
+"""The normal form of sums, and what comes out of the argument of a softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from mptc.ir.axis import SEQ, Axis, Role
+from mptc.ir.node import Node
+from mptc.ir.number import ONE, ZERO, Monomial
+from mptc.ops.contract import Contract, Sum
+from mptc.ops.reduce import Lse, Softmax
+
+if TYPE_CHECKING:
+    from mptc.derive.calculus import Calculus
+
+Term = tuple[Monomial, Node]
+
+
+def terms_of(c: Calculus, node: Node) -> list[Term]:
+    """A value as numbers times terms, none of which is a sum or has a number of its own. 0 has no terms."""
+    op = node.op
+    if isinstance(op, Sum):
+        return [term for coef, arg in zip(op.coefs, node.args, strict=True) for term in _times(coef, terms_of(c, arg))]
+    if isinstance(op, Contract) and op.coef != ONE:
+        if not op.coef.rational:
+            return []
+        if len(node.args) == 1 and isinstance(node.args[0].op, Sum) and op.operands[0].power == 1 and op.operands[0].labels == node.args[0].axes:
+            return _times(op.coef, terms_of(c, node.args[0]))
+        parts = [(arg, operand.labels, operand.power) for arg, operand in zip(node.args, op.operands, strict=True)]
+        return [(op.coef, c.contract(ONE, parts))]
+    return [(ONE, node)]
+
+
+def _times(coef: Monomial, terms: Iterable[Term]) -> list[Term]:
+    return [(coef * other, node) for other, node in terms]
+
+
+def add(c: Calculus, terms: Iterable[Term]) -> Node:
+    """Equal terms collected, none 0, sorted; the first one's coefficient in front."""
+    collected: dict[Node, Monomial] = {}
+    for coef, node in terms:
+        for factor, part in terms_of(c, node):
+            total = coef * factor
+            collected[part] = _plus(c, collected[part], total) if part in collected else total
+    kept = sorted(((node, coef) for node, coef in collected.items() if coef.rational), key=lambda item: c.key(item[0]))
+    if not kept:
+        return c.number(ZERO)
+    if len(kept) == 1:
+        return c.scale(kept[0][1], kept[0][0])
+    front = kept[0][1]
+    inner = [(coef if front == ONE else coef.over(front), node) for node, coef in kept]
+    result = c.sink(Sum(tuple(coef for coef, _ in inner)), *(node for _, node in inner))
+    return result if front == ONE else c.scale(front, result)
+
+
+def _plus(c: Calculus, left: Monomial, right: Monomial) -> Monomial:
+    if left.powers == right.powers:
+        rational = left.rational + right.rational
+        return Monomial(rational, left.powers) if rational else ZERO
+    exact = left.resolved(c.sizes), right.resolved(c.sizes)
+    if exact[0] is not None and exact[1] is not None:
+        return Monomial(exact[0] + exact[1])
+    return Monomial.of(left.evaluate(c.sizes) + right.evaluate(c.sizes))
+
+
+# -- reductions that a shift passes through ------------------------------------------------------------
+
+
+def lse(c: Calculus, op: Lse, value: Node, *mask: Node) -> Node:
+    """lse_a(s + t) = s + lse_a t for s without a; of no term at all it is the logarithm of how many there are."""
+    inside, outside = _split(score_terms(c, value, op.over), op.over)
+    if not inside:
+        count = [(mask[0], tuple(_bind(axis, op.over) for axis in mask[0].axes), Fraction(1))] if mask else []
+        size = ONE
+        for axis in op.over:
+            size = size if mask and axis in mask[0].axes else size * Monomial.size(axis)
+        return c.add(*outside, (ONE, c.map("log", c.contract(size, count))))
+    if outside:
+        c.fire("shift out of log-sum-exp")
+    return c.add(*outside, (ONE, c.sink(op, c.add(*inside), *mask)))
+
+
+def softmax(c: Calculus, op: Softmax, value: Node, *mask: Node) -> Node:
+    """softmax_a(s + t) = softmax_a t for s without a."""
+    inside, outside = _split(score_terms(c, value, op.over), op.over)
+    if not inside:
+        return c.sink(op, value, *mask)
+    if outside:
+        c.fire("shift out of softmax")
+    return c.sink(op, c.add(*inside), *mask)
+
+
+def _bind(axis: Axis, over: tuple[Axis, ...]) -> Axis | int:
+    return over.index(axis) if axis in over else axis
+
+
+def _split(terms: list[Term], over: tuple[Axis, ...]) -> tuple[list[Term], list[Term]]:
+    inside = [term for term in terms if set(term[1].axes) & set(over)]
+    return inside, [term for term in terms if term not in inside]
+
+
+def score_terms(c: Calculus, value: Node, over: tuple[Axis, ...]) -> list[Term]:
+    """The terms of a score, products distributed over sums of which one part sees both tokens or could be shifted out."""
+    result: list[Term] = []
+    pending = list(reversed(terms_of(c, value)))
+    while pending:
+        coef, node = pending.pop()
+        spread = _distributed(c, node, over)
+        if spread is None:
+            result.append((coef, node))
+        else:
+            c.fire("score term by term")
+            pending.extend(reversed(_times(coef, spread)))
+    return result
+
+
+def _distributed(c: Calculus, node: Node, over: tuple[Axis, ...]) -> list[Term] | None:
+    op = node.op
+    if not isinstance(op, Contract):
+        return None
+    parts = [(arg, operand.labels, operand.power) for arg, operand in zip(node.args, op.operands, strict=True)]
+    for place, (arg, labels, power) in enumerate(parts):
+        if power != 1 or not isinstance(arg.op, Sum) or len(parts) == 1:
+            continue
+        others = parts[:place] + parts[place + 1 :]
+        mixed = SEQ in labels and any(isinstance(label, Axis) and label.role is Role.CONTEXT for label in labels)
+        scalar = not any(isinstance(label, int) for label in labels) and not any(set(over) & set(own) for _, own, _ in others)
+        if not mixed and not scalar:
+            continue
+        own = dict(zip(arg.axes, labels, strict=True))
+        result: list[Term] = []
+        for coef, term in terms_of(c, arg):
+            spread = c.contract(_lost(own, term, others), [*others, (term, tuple(own[axis] for axis in term.axes), Fraction(1))])
+            result += _times(coef, terms_of(c, spread))
+        return result
+    return None
+
+
+def _lost(own: dict[Axis, Axis | int], term: Node, others: list[tuple[Node, tuple[Axis | int, ...], Fraction]]) -> Monomial:
+    """The size of what is summed but in neither the term nor the other factors."""
+    size = ONE
+    present = {label for _, labels, _ in others for label in labels}
+    for axis, label in own.items():
+        if isinstance(label, int) and label not in present and axis not in term.axes:
+            size = size * Monomial.size(axis)
+    return size
