@@ -1,0 +1,1 @@
+"""IR → ONNX: standard operators alone, lengths known at run time."""

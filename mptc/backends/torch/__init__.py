@@ -1,0 +1,242 @@
+"""IR → a self-contained torch module, as an expert would have written it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources as package
+
+from mptc.backends.layout import Layout
+from mptc.backends.scopes import Scopes
+from mptc.backends.templates import render
+from mptc.backends.torch.function import Class, Function, Module, ambient_name
+from mptc.backends.torch.lines import Comments, Plan, aligned
+from mptc.backends.torch.names import Names
+from mptc.ir.axis import BATCH, SEQ, Axis
+from mptc.ir.node import Kind, Node, walk
+from mptc.ir.program import Parameter, Program
+from mptc.ops.leaf import Input
+from mptc.ops.region import Loop
+from mptc.source.text import Span
+
+PASSES = 6  # of writing a module again, each breaking the lines that the one before found too long
+
+
+def module(program: Program, layers: Mapping[Node, list[str]], steps: set[Node]) -> str:
+    """The text of `<model>.py`. `layers`: comments for where the step of an energy begins; `steps`: where it ends."""
+    outputs = {output.node for output in program.outputs}
+    plan = Plan(Scopes(program.roots), program.names, outputs | _states(program.roots))
+    source = program.span.source.path.rpartition("/")[2]
+    written, model = _written(program, plan, layers, steps)
+    for _ in range(PASSES):
+        if plan.crowded <= plan.assigned:
+            break
+        plan.assigned |= plan.crowded
+        written, model = _written(program, plan, layers, steps)
+    return render("module.py.j2", **_page(program, written, model, source))
+
+
+def _written(program: Program, plan: Plan, layers: Mapping[Node, list[str]], steps: set[Node]) -> tuple[Module, Class]:
+    written = Module(program, plan, Layout(), Comments(layers, steps, program.spans), lambda node: _place(program, node))
+    return written, _model(program, written)
+
+
+def _states(roots: list[Node]) -> set[Node]:
+    """What a loop hands on needs a name."""
+    found: set[Node] = set()
+    for node in walk(roots):
+        if isinstance(node.op, Loop):
+            found |= set(node.op.results) | _states(list(node.op.results))
+    return found
+
+
+def _place(program: Program, node: Node) -> str:
+    span = program.spans.get(node)
+    return "" if span is None else _short(span)
+
+
+def _short(span: Span) -> str:
+    return str(span).rpartition("/")[2]
+
+
+# -- the model's forward -------------------------------------------------------------------------------
+
+
+def _model(program: Program, written: Module) -> Class:
+    made = Class("Model", written.plan.scopes.root, "", sites=written.sites("")[0])
+    function = Function(written, made, Names())
+    for node in program.inputs:
+        assert isinstance(node.op, Input)
+        function.text[node] = node.op.label
+        function.names.held.add(node.op.label)
+        made.arguments.append(node.op.label)
+    needed = set(walk([output.node for output in program.outputs]))
+    lines = function.scope(made.scope, lambda node: node in needed)
+    results = [function.expanded_to(output.node, (BATCH, SEQ, *output.axes)) for output in program.outputs]
+    lines += _evaluation(program, function, needed, results)
+    made.lines = [*_ambient(program, function), *written.unpacked(made), *lines, f"return Output({', '.join(results)})"]
+    return made
+
+
+def _evaluation(program: Program, function: Function, needed: set[Node], results: list[str]) -> list[str]:
+    """What is computed only when it is asked for."""
+    lines: list[str] = ["evaluated, probes = None, {}"]
+    done = set(needed)
+    if program.loss is not None:
+        wanted = set(walk([program.loss])) - done
+        inner = function.scope(function.made.scope, lambda node: node in wanted)
+        done |= wanted
+        lines += ["if loss:", *("    " + line for line in inner), f"    evaluated = {function.code(program.loss)}"]
+    if program.probes:
+        inner = []
+        for name, node in program.probes:
+            wanted = set(walk([node])) - done
+            done |= wanted
+            inner += function.scope(function.made.scope, lambda node, wanted=wanted: node in wanted)  # type: ignore[misc]
+            inner.append(f'probes["{name}"] = {function.code(node)}')
+        lines += ["if probe:", *("    " + line for line in inner)]
+    return [*lines, "if loss or probe:", f"    return Evaluation({', '.join(results)}, loss=evaluated, probes=probes)"]
+
+
+def _ambient(program: Program, function: Function) -> list[str]:
+    """What depends on the length of the sequence alone, computed once."""
+    asked = function.made.ambient
+    first = program.inputs[0]
+    assert isinstance(first.op, Input)
+    like = _any_parameter(program)
+    lines = []
+    text = "\n".join([*function.made.lines, *asked])
+    if asked or "seq" in text:
+        lines.append(f"batch, seq = {first.op.label}.shape[:2]")
+    lines += [f"dtype = {like}.dtype"] if "dtype" in asked else []
+    lines += [f"device = {first.op.label}.device"] if "device" in asked else []
+    if any(name in ("position", "behind") for name in asked):
+        lines.append(f"position = torch.arange(seq, device={first.op.label}.device)")
+    if "behind" in asked:
+        lines.append("behind = position[:, None] - position")
+    for name in asked:
+        if name.startswith("rotation"):
+            function.module.helpers.add("rotation")
+            lines.append(f"{ambient_name(name)} = {name.replace('(', '(seq, ')[:-1]}, {like})")
+    return lines
+
+
+def _any_parameter(program: Program) -> str:
+    return "next(self.parameters())" if program.parameters else "torch.empty(0)"
+
+
+# -- the page ------------------------------------------------------------------------------------------
+
+
+def _page(program: Program, written: Module, model: Class, source: str) -> dict[str, object]:
+    classes = [*written.classes, model]
+    helpers = [_helpers()[name] for name in _closure(written.helpers | {"empty", "begin", "Parameters"})]
+    return {
+        "calls": any("Callable" in helper for helper in helpers),
+        "name": program.name,
+        "source": source,
+        "inputs": [(node.op.label, _type_text(node)) for node in program.inputs if isinstance(node.op, Input)],
+        "outputs": [(output.name, _axes_text((BATCH, SEQ, *output.axes))) for output in program.outputs],
+        "helpers": helpers,
+        "classes": [
+            {
+                "name": made.name,
+                "init": _init(program, made, written),
+                "arguments": [_typed(argument) for argument in made.arguments],
+                "returns": "Tensor" if made.states == 1 else f"tuple[{', '.join(['Tensor'] * made.states)}]",
+                "lines": aligned(made.lines),
+                "doc": _doc(program, made),
+            }
+            for made in classes
+        ],
+        "initial": [(_pattern(parameter.path), parameter.init, parameter.value) for parameter in program.parameters],
+        "frozen": [_pattern(parameter.path) for parameter in program.parameters if parameter.frozen],
+    }
+
+
+def _typed(argument: str) -> str:
+    kinds = {"rotation": "tuple[Tensor, Tensor]", "seq": "int", "dtype": "torch.dtype", "device": "torch.device"}
+    return f"{argument}: {kinds.get(argument.partition('_')[0] if argument.startswith('rotation_') else argument, 'Tensor')}"
+
+
+def _pattern(path: str) -> str:
+    return path.replace("[*]", ".*")
+
+
+def _type_text(node: Node) -> str:
+    assert isinstance(node.op, Input)
+    kind = "int64" if node.op.kind is Kind.ID else "float"
+    return f"{kind} {_axes_text((BATCH, SEQ, *node.op.order))}"
+
+
+def _axes_text(axes: tuple[Axis, ...]) -> str:
+    return "[" + ", ".join(map(str, axes)) + "]"
+
+
+def _doc(program: Program, made: Class) -> str:
+    if made.name == "Model":
+        return f"{program.name}. Parameters begin as a function of `seed` and their own names alone."
+    loop = made.scope.loop
+    assert loop is not None
+    where = f", {_place(program, loop)}" if loop in program.spans else ""
+    return f"One copy of `stack … as {made.path[:-4].rpartition('.')[2]}`{where}."
+
+
+def _init(program: Program, made: Class, written: Module) -> list[str]:
+    sites, own = written.sites(made.path)
+    lines = [f"self.{_last(parameter)} = empty({_sizes(program, parameter)})  # {_axes_text(parameter.axes)}" for parameter in own]
+    for site in sorted(sites.values(), key=lambda site: site.path.count(".")):
+        values = ", ".join(f"{_last(parameter)}=empty({_sizes(program, parameter)})" for parameter in site.parameters)
+        axes = ", ".join(_axes_text(parameter.axes) for parameter in site.parameters)
+        lines += [f"self.{outer} = Parameters()" for outer in _outer(site.path, set(sites), lines)]
+        lines.append(f"self.{site.path} = Parameters({values})  # {axes}")
+    for attribute, name, count in made.stacks:
+        lines += [f"self.{outer} = Parameters()" for outer in _outer(attribute, set(sites), lines)]
+        lines.append(f"self.{attribute} = nn.ModuleList({name}() for _ in range({count}))")
+    return lines
+
+
+def _outer(path: str, sites: set[str], lines: list[str]) -> list[str]:
+    """The call sites around a path that hold no parameters of their own and have not been made."""
+    steps = path.split(".")
+    around = [".".join(steps[:count]) for count in range(1, len(steps))]
+    return [site for site in around if site not in sites and not any(line.startswith(f"self.{site} = ") for line in lines)]
+
+
+def _last(parameter: Parameter) -> str:
+    return parameter.path.rpartition(".")[2]
+
+
+def _sizes(program: Program, parameter: Parameter) -> str:
+    return ", ".join(str(program.sizes[axis]) for axis in parameter.axes)
+
+
+# -- helper functions ----------------------------------------------------------------------------------
+
+
+@cache
+def _helpers() -> dict[str, str]:
+    """The source of each helper, by name, in the order of the file."""
+    text = package.files("mptc.backends.torch").joinpath("helpers.py").read_text()
+    lines = text.splitlines()
+    found = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            found[node.name] = "\n".join(lines[start - 1 : node.end_lineno])
+    return found
+
+
+def _closure(names: set[str]) -> list[str]:
+    """The helpers asked for and those that they use, in the order of the file."""
+    helpers = _helpers()
+    wanted: set[str] = set()
+    pending = sorted(names)
+    while pending:
+        name = pending.pop()
+        if name not in wanted:
+            wanted.add(name)
+            tree = ast.parse(helpers[name])
+            pending += [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in helpers]
+    return [name for name in helpers if name in wanted]

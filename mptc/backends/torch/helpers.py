@@ -1,0 +1,113 @@
+# Functions that generated modules may need. Not imported by the compiler: it copies the ones a module uses, as they stand.
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Parameters(nn.Module):
+    """The parameters of one call site. A parent reads them by calling it, so that FSDP2, hooks and LoRA see every read."""
+
+    def __init__(self, **parameters: nn.Parameter) -> None:
+        super().__init__()
+        for name, parameter in parameters.items():
+            self.register_parameter(name, parameter)
+
+    def forward(self) -> Tensor | tuple[Tensor, ...]:
+        values = tuple(self.parameters(recurse=False))
+        return values[0] if len(values) == 1 else values
+
+
+def empty(*shape: int) -> nn.Parameter:
+    """A parameter that `reset_parameters` will fill."""
+    return nn.Parameter(torch.empty(shape))
+
+
+@torch.no_grad()
+def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> None:
+    """Initial values: a function of the seed and the parameter's path alone."""
+    if kind == "fill":
+        parameter.fill_(value)
+        return
+    key = hashlib.sha256(f"{seed}:{path}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+    begun = torch.empty(parameter.shape)
+    if kind == "normal":
+        begun.normal_(0.0, value, generator=generator)
+    else:
+        begun.uniform_(-value, value, generator=generator)
+    parameter.copy_(begun)
+
+
+def rotation(seq: int, size: int, base: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of rotary position, each [seq, size]."""
+    wide = torch.float64 if like.dtype == torch.float64 else torch.float32
+    rates = base ** (-torch.arange(0, size, 2, device=like.device, dtype=wide) / size)
+    angles = (torch.arange(seq, device=like.device, dtype=wide)[:, None] * rates).repeat(1, 2)
+    return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+
+
+def rope(x: Tensor, table: tuple[Tensor, Tensor], sign: int = 1) -> Tensor:
+    """Rotary position of x [..., seq, size], halves rotated against each other; `sign` -1 rotates back."""
+    cos, sin = table
+    first, second = x.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return x * cos + turned * sin if sign > 0 else x * cos - turned * sin
+
+
+def lookup(table: Tensor, ids: Tensor) -> Tensor:
+    """Rows of a table [rows, ...] at ids; 0 for an id outside it."""
+    inside = (ids >= 0) & (ids < table.shape[0])
+    rows = F.embedding(torch.where(inside, ids, 0), table.flatten(1))
+    return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])
+
+
+def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
+    """Softmax over what the mask shows; 0 where it shows nothing at all."""
+    weights = torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim)
+    return weights.masked_fill(~mask, 0.0)
+
+
+def log_cosh(z: Tensor) -> Tensor:
+    """∫ tanh"""
+    return z.abs() + F.softplus(-2 * z.abs()) - 0.6931471805599453
+
+
+def integral_gelu(z: Tensor) -> Tensor:
+    """∫ gelu, from 0"""
+    normal = (1 + torch.erf(z * 0.7071067811865476)) / 2
+    density = torch.exp(-z.square() / 2) * 0.3989422804014327
+    return ((z.square() - 1) * normal + z * density) / 2 + 0.25
+
+
+def integral_silu(z: Tensor) -> Tensor:
+    """∫ silu, from 0. What is left of z²/2, ∫ t sigmoid(-t), by quadrature; beyond 40 it is constant."""
+    rest = tail(z.abs().clamp(max=40.0), lambda t: t * torch.sigmoid(-t))
+    return torch.where(z > 0, z.square() / 2 - rest, rest)
+
+
+def integral_softplus(z: Tensor) -> Tensor:
+    """∫ softplus, from 0. Beside z²/2, ∫ softplus(-t), by quadrature; beyond 40 it is constant."""
+    rest = tail(z.abs().clamp(max=40.0), lambda t: F.softplus(-t, threshold=40))
+    return torch.where(z > 0, z.square() / 2 + rest, -rest)
+
+
+def tail(z: Tensor, f: Callable[[Tensor], Tensor], nodes: int = 64) -> Tensor:
+    """∫_0^z f by Gauss-Legendre."""
+    points, weights = legendre(nodes)
+    total = torch.zeros_like(z)
+    for point, weight in zip(points, weights, strict=True):
+        total = total + weight * f(z * point)
+    return total * z
+
+
+def legendre(nodes: int) -> tuple[list[float], list[float]]:
+    """Points and weights of Gauss-Legendre quadrature on (0, 1): eigenvalues of the Jacobi matrix (Golub and Welsch, 1969)."""
+    k = torch.arange(1, nodes, dtype=torch.float64)
+    off = k / torch.sqrt(4 * k * k - 1)
+    values, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
+    return ((values + 1) / 2).tolist(), vectors[0].square().tolist()

@@ -1,0 +1,227 @@
+"""The lines of one generated function: which values get a line, what they are called, and what the line says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mptc.backends.layout import Layout
+from mptc.backends.scopes import Scope, Scopes
+from mptc.backends.torch.names import Names
+from mptc.backends.torch.site import TorchSite, reordered
+from mptc.ir.axis import Axis
+from mptc.ir.node import Node
+from mptc.ops.contract import Contract
+from mptc.ops.leaf import Formal, Input, Length, Mask, Param, Position
+from mptc.ops.reduce import Lse, Softmax
+from mptc.ops.region import Loop, Result
+from mptc.ops.rotary import Rope
+from mptc.ops.stream import Stream
+from mptc.source.text import Span
+
+HEAVY = 5  # operations on one line
+WIDTH = 112  # characters of an expression
+ROLES: list[tuple[type, str]] = [(Stream, "o"), (Softmax, "weights"), (Lse, "lse"), (Mask, "mask"), (Rope, "rotated")]
+
+
+def is_leaf(node: Node) -> bool:
+    return isinstance(node.op, Param | Input | Formal | Result | Position | Length) or (isinstance(node.op, Contract) and not node.args)
+
+
+def is_rename(node: Node) -> bool:
+    """A view or a rename: nothing is written for it."""
+    op = node.op
+    return isinstance(op, Contract) and len(node.args) == 1 and not op.bound and op.operands[0].power == 1 and str(op.coef) == "1"
+
+
+@dataclass
+class Plan:
+    """What gets a line of its own, for all functions of a module."""
+
+    scopes: Scopes
+    names: Mapping[Node, str]
+    results: set[Node]
+    uses: dict[Node, list[tuple[Node, Scope]]] = field(default_factory=dict)
+    assigned: set[Node] = field(default_factory=set)
+    weight: dict[Node, int] = field(default_factory=dict)
+    crowded: set[Node] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for node, home in self.scopes.home.items():
+            for arg in node.args:
+                self.uses.setdefault(arg, []).append((node, home))
+        for loop, body in self.scopes.bodies.items():
+            assert isinstance(loop.op, Loop)
+            for result in loop.op.results:
+                self.uses.setdefault(result, []).append((loop, body))
+        for node in self.scopes.home:
+            self._decide(node)
+
+    def _decide(self, node: Node) -> None:
+        """A line for what the spec names, what is used twice or further in, what is heavy."""
+        if is_leaf(node) or isinstance(node.op, Loop):
+            self.weight[node] = 0
+            return
+        uses = self.uses.get(node, [])
+        home = self.scopes.home[node]
+        inner = any(scope is not home and scope.depth > home.depth for _, scope in uses)
+        weight = (0 if is_rename(node) else 1) + sum(0 if arg in self.assigned else self.weight[arg] for arg in node.args)
+        own = node in self.names or node in self.results or isinstance(node.op, Stream | Softmax | Mask)
+        if not is_rename(node) and (own or inner or len(uses) > 1 or weight > HEAVY):
+            self.assigned.add(node)
+        self.weight[node] = weight
+
+
+    def line_of(self, node: Node) -> list[Node]:
+        """A value that has a line, and those without one that the line computes."""
+        parts = [node]
+        pending = list(node.args)
+        while pending:
+            part = pending.pop()
+            if part not in self.assigned and not is_leaf(part) and not isinstance(part.op, Loop):
+                parts.append(part)
+                pending.extend(part.args)
+        return parts
+
+    def crowd(self, node: Node) -> None:
+        """A line too long: its heaviest part gets a line of its own, when the module is written again."""
+        parts = [part for part in self.line_of(node) if part is not node and not is_rename(part)]
+        heavy = [part for part in parts if self.weight[part] < self.weight[node]]
+        if heavy:
+            self.crowded.add(max(heavy, key=lambda part: (self.weight[part] * 2 <= self.weight[node] + 1, self.weight[part])))
+
+
+class Writer:
+    """Writes the scopes that belong to one function."""
+
+    def __init__(self, plan: Plan, layout: Layout, sizes: Mapping[Axis, int], names: Names, comments: Comments) -> None:
+        self.plan, self.layout, self.sizes, self.names, self.comments = plan, layout, sizes, names, comments
+        self.text: dict[Node, str] = {}
+        self.left: dict[Node, int] = {}
+
+    # -- what the module provides ----------------------------------------------------------------------
+
+    def provide(self, name: str) -> str:
+        """What a facet asks its site for."""
+        raise NotImplementedError
+
+    def parameter_text(self, node: Node) -> str:
+        """A parameter where it is read."""
+        raise NotImplementedError
+
+    # -- expressions ----------------------------------------------------------------------------------
+
+    def code(self, node: Node) -> str:
+        """The text of a value where it is used: its name, or its expression."""
+        if node in self.text:
+            return self.text[node]
+        if isinstance(node.op, Param):
+            return self.parameter_text(node)
+        if is_rename(node):
+            return self.code(node.args[0])
+        return self.expression(node)
+
+    def expression(self, node: Node) -> str:
+        given = tuple((self.code(arg), self.layout.order(arg)) for arg in node.args)
+        return str(node.op.torch(TorchSite(node, self.sizes, self.layout.arrangement(node), given, self.provide)))
+
+    def fitted(self, node: Node, order: tuple[Axis, ...]) -> str:
+        """A value in a given memory order; one that does not vary along an axis is expanded by whoever takes it."""
+        own = self.layout.order(node)
+        return reordered(self.code(node), own, tuple(axis if axis in own else None for axis in order))
+
+    # -- lines ----------------------------------------------------------------------------------------
+
+    def hint(self, node: Node) -> str:
+        if node in self.plan.names:
+            return self.plan.names[node]
+        for kind, role in ROLES:
+            if isinstance(node.op, kind):
+                return role
+        return _after_parameter(node) or ("step" if node in self.comments.steps else "value")
+
+    def assign(self, node: Node) -> str:
+        code = self.expression(node)
+        if len(code) > WIDTH:
+            self.plan.crowd(node)
+        self.spend(node)
+        name = self.names.take(self.hint(node))
+        self.text[node] = name
+        return f"{name} = {code}"
+
+    def spend(self, node: Node) -> None:
+        """A name whose last reader this line is may be taken again, by this very line too."""
+        for reader in self._readers(node):
+            self.left[reader] = self.left.get(reader, self._count(reader)) - 1
+            if self.left[reader] == 0 and not self._lasting(reader):
+                self.names.release(self.text[reader])
+
+    def _lasting(self, node: Node) -> bool:
+        """Read inside a loop further in, which comes round again."""
+        home = self.plan.scopes.home[node]
+        return any(scope.depth > home.depth for _, scope in self.plan.uses.get(node, []))
+
+    def _readers(self, node: Node) -> list[Node]:
+        """The named values that the line of a node reads."""
+        found: list[Node] = []
+        pending = list(node.args)
+        while pending:
+            arg = pending.pop()
+            if arg in self.text:
+                if arg not in found:
+                    found.append(arg)
+            else:
+                pending.extend(arg.args)
+        return found
+
+    def _count(self, node: Node) -> int:
+        """How many lines read a named value."""
+        readers: set[Node] = set()
+        pending = [user for user, _ in self.plan.uses.get(node, [])]
+        while pending:
+            user = pending.pop()
+            if user in self.plan.assigned or isinstance(user.op, Loop) or user in self.plan.results:
+                readers.add(user)
+            else:
+                pending.extend(other for other, _ in self.plan.uses.get(user, []))
+        return len(readers) + (node in self.plan.results)
+
+
+@dataclass
+class Comments:
+    """What stands beside the code: the axes of each value, and the equation and place where a layer begins."""
+
+    layers: Mapping[Node, list[str]]
+    steps: set[Node]
+    spans: Mapping[Node, Span]
+    said: set[int] = field(default_factory=set)
+
+    def before(self, node: Node) -> list[str]:
+        lines = self.layers.get(node)
+        if lines is None or id(lines) in self.said:
+            return []
+        self.said.add(id(lines))
+        return [f"# {line}" for line in lines]
+
+
+def _after_parameter(node: Node) -> str | None:
+    """`v` for what `W_v` makes."""
+    for arg in node.args if isinstance(node.op, Contract) and len(node.args) == 2 else ():
+        if isinstance(arg.op, Param) and arg.op.order[-1] not in node.axes:
+            name = arg.op.path.rpartition(".")[2]
+            return name[2:] if name.startswith("W_") and len(name) > 2 else None
+    return None
+
+
+def beside(code: str, order: tuple[Axis, ...], place: str = "") -> str:
+    """A line and, after a tab, what stands beside it: `aligned` puts that in a column."""
+    return f"{code}\t# [{', '.join(map(str, order))}]{'  ' + place if place else ''}"
+
+
+def aligned(lines: list[str], column: int = 92) -> list[str]:
+    """Comments in one column, or further out where a line is longer."""
+    result = []
+    for line in lines:
+        code, tab, note = line.partition("\t")
+        result.append(f"{code.ljust(column)}  {note}" if tab else line)
+    return result

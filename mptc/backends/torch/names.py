@@ -1,0 +1,38 @@
+"""Names of the generated code: the spec's where they can be had, each used once in a function (or again when its value is no longer needed)."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+
+IMPORTED = ("F", "torch", "nn", "Tensor", "NamedTuple", "Callable", "hashlib", "re")
+LOCAL = ("self", "batch", "seq", "device", "dtype", "loss", "probe", "probes", "evaluated")
+TAKEN = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *IMPORTED, *LOCAL})
+
+
+class Names:
+    """The names of one function."""
+
+    def __init__(self, taken: frozenset[str] = frozenset()) -> None:
+        self.taken = TAKEN | taken
+        self.held: set[str] = set()
+
+    def take(self, hint: str) -> str:
+        """A name like the hint that nothing holds."""
+        candidate, number = hint, 1
+        if candidate in self.taken:
+            candidate = hint = f"{hint}_"
+        while candidate in self.held or candidate in self.taken:
+            number += 1
+            candidate = f"{hint}{'_' if hint[-1].isdigit() else ''}{number}"
+        self.held.add(candidate)
+        return candidate
+
+    def release(self, name: str) -> None:
+        self.held.discard(name)
+
+
+def camel(label: str) -> str:
+    """A class name for a stack's copies: `layers` are made of `Layer`."""
+    one = label[:-1] if len(label) > 2 and label.endswith("s") and not label.endswith("ss") else label
+    return "".join(part[:1].upper() + part[1:] for part in one.split("_")) or "Copy"
