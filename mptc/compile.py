@@ -1,0 +1,107 @@
+"""One page is the compiler: every stage, in order.
+
+    text ─syntax▶ AST ─model▶ typed model ─build▶ IR ─derive▶ steps ─backends▶ files
+
+A stage takes what the one before it made and a `Diagnostics`; where that has errors, the stages after it do not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mptc.source.diagnostic import Diagnostics
+from mptc.source.text import Source
+
+if TYPE_CHECKING:
+    from mptc.derive import Derived
+
+STAGES = ("ast", "model", "ir", "derivation", "torch")
+TARGETS = ("torch",)
+FUSED = "a softmax over one context of one bilinear term and a bias"
+NOTHING: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What is written below `DIR/<name>/`: file names and their texts."""
+
+    name: str
+    files: Mapping[str, str]
+
+
+def check(source: Source, diagnostics: Diagnostics, settings: Mapping[str, str] = NOTHING, variant: str | None = None) -> None:
+    """Names, types, causality; and, of what can be lowered, which scores cost a number for each pair of tokens."""
+    from mptc.build import build
+    from mptc.derive import derive
+    from mptc.derive.pairs import pairs
+    from mptc.model.resolve import resolve
+
+    model = resolve(source, settings, variant, diagnostics)
+    raw = None if model is None else build(model, Diagnostics())
+    for span in pairs(derive(raw)) if raw is not None else ():
+        diagnostics.add("W0601", span, "this score is computed and stored for each pair of tokens", help="fused attention takes " + FUSED)
+
+
+def compile(
+    source: Source, diagnostics: Diagnostics, settings: Mapping[str, str] = NOTHING, variant: str | None = None, emit: Sequence[str] = TARGETS
+) -> Compiled | None:
+    """The files of the targets asked for; None where `diagnostics` has errors."""
+    derived = _derived(source, diagnostics, settings, variant)
+    if derived is None:
+        return None
+    name = derived.program.name
+    texts = {"torch": (f"{name}.py", _torch)}
+    return Compiled(name, {texts[target][0]: texts[target][1](derived) for target in emit})
+
+
+def show(source: Source, diagnostics: Diagnostics, stage: str, settings: Mapping[str, str] = NOTHING, variant: str | None = None) -> str | None:
+    """What a stage made, as text; None where `diagnostics` has errors."""
+    if stage == "ast":
+        from mptc.syntax.outline import outline
+        from mptc.syntax.parse import parse
+
+        file = parse(source, diagnostics)
+        return None if file is None else outline(file)
+    if stage == "model":
+        from mptc.model.listing import listing as model_listing
+        from mptc.model.resolve import resolve
+
+        model = resolve(source, settings, variant, diagnostics)
+        return None if model is None else model_listing(model)
+    derived = _derived(source, diagnostics, settings, variant)
+    if derived is None:
+        return None
+    if stage == "ir":
+        from mptc.ir.listing import listing
+
+        return listing(derived.program)
+    if stage == "derivation":
+        from mptc.derive.explain import derivation
+
+        return derivation(derived)
+    return _torch(derived)
+
+
+def _derived(source: Source, diagnostics: Diagnostics, settings: Mapping[str, str], variant: str | None) -> Derived | None:
+    from mptc.build import build
+    from mptc.derive import derive
+    from mptc.ir.verify import verify
+    from mptc.model.resolve import resolve
+
+    model = resolve(source, settings, variant, diagnostics)
+    raw = None if model is None else build(model, diagnostics)
+    if raw is None:
+        return None
+    verify(raw, "build")
+    derived = derive(raw)
+    verify(derived.program, "derive")
+    return derived
+
+
+def _torch(derived: Derived) -> str:
+    from mptc.backends.torch import module
+    from mptc.derive.explain import layers
+
+    return module(derived.program, *layers(derived))
