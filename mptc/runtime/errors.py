@@ -1,0 +1,23 @@
+"""What can go wrong outside the compiler's own stages. The message of each is what the user reads; the command line prints it and exits with 1."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake that the user can mend. The message says what and where, in one or a few lines."""
+
+
+class SpecError(UserError):
+    """A spec that does not compile. The message is its rendered diagnostics."""
+
+
+class WeightsError(UserError):
+    """A safetensors file that cannot be read, or whose tensors are not those of the model."""
+
+
+class DataError(UserError):
+    """A data file that cannot be read or is too short."""
+
+
+class RunError(UserError):
+    """A run directory that is not what was asked for: missing, occupied, or of another model."""

@@ -1,0 +1,89 @@
+"""What `mptc train` and `mptc generate` do, from paths to a finished run or an opened model. Everything is checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from mptc.runtime.checkpoint import newest_weights
+from mptc.runtime.data import Text, read_text
+from mptc.runtime.errors import RunError, UserError
+from mptc.runtime.load import instantiate
+from mptc.runtime.report import Report
+from mptc.runtime.run import Run, is_run, read_run, same_run
+from mptc.runtime.settings import Settings, settings
+from mptc.runtime.spec import compile_spec, typed_spec
+from mptc.runtime.surface import Surface, require_bytes, require_loss, surface
+from mptc.runtime.train import train, with_rate
+
+WINDOW = 256  # bytes of context for weights that say nothing of how they were trained
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The words of one `mptc train`: None and absent numbers are defaults."""
+
+    spec: str
+    data: str
+    set: dict[str, str] = field(default_factory=dict)
+    variant: str | None = None
+    out: str | None = None
+    resume: bool = False
+    numbers: Mapping[str, int | float | None] = field(default_factory=dict)
+
+
+def train_spec(asked: Asked, report: Report) -> float:
+    """Start a run in `out` (default `runs/MODEL[-VARIANT]`), or go on with the one there.
+
+    Returns the held-out loss in nats per byte. Raises `UserError`.
+    """
+    facts = surface(typed_spec(asked.spec, asked.set, asked.variant))
+    require_bytes(facts)
+    require_loss(facts)
+    compiled = compile_spec(asked.spec, asked.set, asked.variant)
+    path = Path(asked.out or f"runs/{'-'.join(filter(None, (facts.name, asked.variant)))}")
+    old = read_run(path) if asked.resume and is_run(path) else None
+    chosen = settings(asked.numbers, old.settings if old else None)
+    text = read_text(asked.data, chosen.length)
+    code = compiled.files[f"{compiled.name}.py"]
+    model = instantiate(compiled.name, code, chosen.seed)
+    new = Run(path, asked.spec, asked.variant, asked.set, facts, with_rate(chosen, model), text.fingerprint(), code)
+    return train_run(model, text, new, old, report)
+
+
+def train_run(model: nn.Module, text: Text, new: Run, old: Run | None, report: Report) -> float:
+    """Train `new`, which is `old` resumed where there is one. Raises `UserError`."""
+    if old:
+        same_run(old, new)
+    else:
+        new.create()
+    try:
+        return train(model, text, new, report)
+    except KeyboardInterrupt:
+        raise RunError(f"stopped; go on with --resume --out {new.path}") from None
+
+
+def open_model(spec_or_run: str, set: dict[str, str], variant: str | None, weights: str | None, run: str | None) -> tuple[nn.Module, Surface, int]:
+    """A trained model, what is known of it, and how many bytes it was trained to see. Raises `UserError`."""
+    if is_run(spec_or_run) or Path(spec_or_run).is_dir():
+        return _open_run(spec_or_run, weights)
+    if weights is None and run is None:
+        raise UserError(f"error: {spec_or_run} alone is untrained; give --weights FILE or --run DIR, or name a run directory in its place")
+    compiled = compile_spec(spec_or_run, set, variant)
+    trained = read_run(run) if run else None
+    file = weights or (newest_weights(trained) if trained else None)
+    model = instantiate(compiled.name, compiled.files[f"{compiled.name}.py"], 0, file)
+    return model, surface(typed_spec(spec_or_run, set, variant)), _window(trained.settings if trained else None)
+
+
+def _open_run(path: str, weights: str | None) -> tuple[nn.Module, Surface, int]:
+    """From the run's own module: neither its spec nor the compiler is needed."""
+    run = read_run(path)
+    return instantiate(run.surface.name, run.text, 0, weights or newest_weights(run)), run.surface, _window(run.settings)
+
+
+def _window(settings: Settings | None) -> int:
+    return settings.length if settings else WINDOW

@@ -1,0 +1,113 @@
+"""The training loop: AdamW on windows of bytes.
+
+Every step is a function of the seed, the step and the state before it, so a resumed run ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from mptc.runtime.checkpoint import Progress, restore, save
+from mptc.runtime.data import Text, held_out_batches, training_batch
+from mptc.runtime.errors import UserError
+from mptc.runtime.report import Report
+from mptc.runtime.run import Run
+from mptc.runtime.settings import Settings, default_rate
+
+BETAS = (0.9, 0.95)
+
+
+def train(model: nn.Module, text: Text, run: Run, report: Report) -> float:
+    """Train from the run's newest checkpoint, or from step 0, to its last step. Returns the held-out loss in nats per byte.
+
+    Raises `UserError` where a loss is not finite (the last checkpoint stands) or a checkpoint cannot be written.
+    """
+    settings = run.settings
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    optimizer = make_optimizer(model, settings)
+    progress = restore(run, model, optimizer)
+    report.start(progress.step, settings.steps)
+    try:
+        while progress.step < settings.steps:
+            _advance(model, optimizer, text, run, progress, report)
+    finally:
+        report.stop()
+    return progress.evaluations[-1][1]
+
+
+def _advance(model: nn.Module, optimizer: AdamW, text: Text, run: Run, progress: Progress, report: Report) -> None:
+    """One step, and the evaluation and the checkpoint that are due after it."""
+    settings = run.settings
+    loss = _update(model, optimizer, text, settings, progress.step)
+    progress.step += 1
+    report.step(progress.step, loss, settings.rate(progress.step - 1))
+    last = progress.step == settings.steps
+    if last or progress.step % settings.eval_every == 0:
+        progress.evaluations.append((progress.step, evaluate(model, text, settings)))
+        report.evaluation(*progress.evaluations[-1])
+    if last or progress.step % settings.save_every == 0:
+        report.saved(save(run, model, optimizer, progress))
+
+
+def make_optimizer(model: nn.Module, settings: Settings) -> AdamW:
+    """AdamW that decays matrices only: gains, biases and other vectors are left alone, and so is what is frozen.
+
+    Raises `UserError` where nothing is left to train.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise UserError("error: the model has no parameter to train")
+    groups = [
+        {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": settings.decay},
+        {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+    return AdamW([group for group in groups if group["params"]], lr=settings.lr, betas=BETAS, fused=True)
+
+
+def with_rate(settings: Settings, model: nn.Module) -> Settings:
+    """The settings with a peak rate: the one given, or the default for the model's size."""
+    return settings if settings.lr else replace(settings, lr=default_rate(sum(parameter.numel() for parameter in model.parameters())))
+
+
+def evaluate(model: nn.Module, text: Text, settings: Settings) -> float:
+    """The mean loss over fixed windows of the held-out part, in nats per byte."""
+    model.eval()
+    total, windows = 0.0, 0
+    with torch.no_grad():
+        for tokens in held_out_batches(text, settings.batch, settings.length):
+            total += float(_loss(model, tokens)) * len(tokens)
+            windows += len(tokens)
+    model.train()
+    return total / windows
+
+
+def _update(model: nn.Module, optimizer: AdamW, text: Text, settings: Settings, step: int) -> float:
+    """One update in place. Returns the loss before it."""
+    torch.manual_seed(_mix(settings.seed, step))  # what dropout draws
+    for group in optimizer.param_groups:
+        group["lr"] = settings.rate(step)
+    loss = _loss(model, training_batch(text, settings.seed, step, settings.batch, settings.length))
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+    if not math.isfinite(float(norm)):
+        raise UserError(f"error: at step {step + 1} the loss is {float(loss.detach()):.4g}, its gradient {float(norm):.4g}; try a smaller --lr")
+    optimizer.step()
+    optimizer.zero_grad()
+    return float(loss.detach())
+
+
+def _loss(model: nn.Module, tokens: Tensor) -> Tensor:
+    loss = model(tokens, loss=True).loss
+    assert isinstance(loss, Tensor)
+    return loss
+
+
+def _mix(seed: int, step: int) -> int:
+    """One 63-bit number of two, so that neighbouring runs share no stream."""
+    return (seed * 0x9E3779B97F4A7C15 + step) % 2**63

@@ -1,0 +1,35 @@
+"""The numbers of a run."""
+
+import pytest
+
+from mptc.runtime.errors import UserError
+from mptc.runtime.settings import Settings, default_rate, settings
+
+
+def test_the_rate_warms_up_and_follows_a_cosine() -> None:
+    chosen = Settings(lr=1.0, steps=1000)
+    rates = [chosen.rate(step) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.01)
+    assert max(rates) == rates[99] == 1.0
+    assert rates[100:] == sorted(rates[100:], reverse=True)
+    assert rates[550] == pytest.approx(0.55)
+    assert rates[-1] == pytest.approx(0.1, abs=1e-4)
+
+
+def test_a_short_run_warms_up_too() -> None:
+    assert Settings(lr=1.0, steps=20).rate(1) == 1.0
+
+
+def test_the_default_rate_falls_with_size() -> None:
+    assert default_rate(66_624) == 1e-2
+    assert default_rate(100_000_000) == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("given", [{"steps": 0}, {"batch": -1}, {"length": 1}, {"eval_every": 0}, {"lr": float("nan")}, {"seed": -1}])
+def test_numbers_out_of_range(given: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="must be|cannot be"):
+        settings(given)
+
+
+def test_what_is_not_given_keeps_its_value() -> None:
+    assert settings({"steps": None, "batch": 4}, Settings(steps=7)) == Settings(steps=7, batch=4)
