@@ -1,0 +1,83 @@
+"""`mptc compile`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mptc.cli.options import overrides, tell
+from mptc.compile import Compiled, compile, show
+from mptc.runtime.errors import UserError
+from mptc.runtime.files import write_all
+from mptc.runtime.spec import read
+from mptc.source.diagnostic import Diagnostics
+
+STAGES = ("ast", "model", "ir", "derivation")
+TARGETS = ("torch", "triton", "onnx", "hf")
+THERE = ("torch",)
+EMIT = f"Files: {', '.join(TARGETS)}. Printed: {', '.join(STAGES)}."
+
+
+def _emit(context: click.Context, parameter: click.Parameter, given: str) -> tuple[str, ...]:
+    """One stage, or targets."""
+    names = tuple(name.strip() for name in given.split(","))
+    for name in names:
+        if name not in STAGES + TARGETS:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(TARGETS)} (files) and {', '.join(STAGES)} (printed)", context, parameter)
+    if len(names) > 1 and any(name in STAGES for name in names):
+        raise click.BadParameter("a printed stage stands alone", context, parameter)
+    return names
+
+
+@click.command("compile")
+@click.argument("spec")
+@click.option("-o", "out", default="build", show_default=True, metavar="DIR", help="Write DIR/MODEL/.")
+@click.option("--emit", default="torch", show_default=True, metavar="LIST", callback=_emit, help=EMIT)
+@overrides
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Initial values that onnx and hf carry (default 0).")
+@click.option("--weights", metavar="FILE", help="Weights that onnx and hf carry, in place of initial values.")
+@click.pass_context
+def command(
+    context: click.Context,
+    spec: str,
+    out: str,
+    emit: tuple[str, ...],
+    set: dict[str, str],
+    variant: str | None,
+    seed: int | None,
+    weights: str | None,
+) -> None:
+    """Compile SPEC and write its module to DIR/MODEL/MODEL.py, or print a stage of the compilation on stdout."""
+    if seed is not None and weights is not None:
+        raise click.UsageError("--seed and --weights exclude each other", context)
+    _refuse(spec, emit)
+    diagnostics = Diagnostics()
+    source = read(spec, diagnostics)
+    files = text = None
+    if source and emit[0] in STAGES:
+        text = show(source, diagnostics, emit[0], set, variant)
+    elif source:
+        files = compile(source, diagnostics, set, variant, emit)
+    tell(diagnostics)
+    if diagnostics.failed:
+        context.exit(1)
+    if text is not None:
+        click.echo(text, nl=not text.endswith("\n"))
+    elif files is not None:
+        _write(files, Path(out))
+    else:
+        raise UserError(f"{spec}: error: there is no model in this file")
+
+
+def _refuse(spec: str, emit: tuple[str, ...]) -> None:
+    absent = [name for name in emit if name in TARGETS and name not in THERE]
+    if absent:
+        raise UserError(f"{spec}: error: --emit {','.join(absent)} is not there yet; {', '.join(THERE)} is")
+
+
+def _write(compiled: Compiled, out: Path) -> None:
+    files = {out / compiled.name / name: text for name, text in compiled.files.items()}
+    write_all(files)
+    for path in files:
+        click.echo(f"wrote {path}")

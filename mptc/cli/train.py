@@ -1,0 +1,36 @@
+"""`mptc train`"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from mptc.cli.options import overrides
+
+
+@click.command("train")
+@click.argument("spec")
+@overrides
+@click.option("--data", required=True, metavar="FILE", help="A text; its bytes are the ids, its last tenth is held out.")
+@click.option("--out", metavar="DIR", help="The run's directory.  [default: runs/MODEL[-VARIANT]]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, from its newest checkpoint.")
+@click.option("--steps", type=int, help="[default: 1500]")
+@click.option("--batch", type=int, help="Windows in a step.  [default: 32]")
+@click.option("--length", type=int, help="Bytes in a window.  [default: 128]")
+@click.option("--lr", type=float, help="AdamW's peak rate.  [default: 0.01, less from 100,000 parameters on]")
+@click.option("--seed", type=int, help="Of initial values and the order of data.  [default: 0]")
+@click.option("--eval-every", type=int, metavar="STEPS", help="[default: 250]")
+@click.option("--save-every", type=int, metavar="STEPS", help="[default: 250]")
+@click.option("--threads", type=int, help="CPU threads.  [default: torch's choice]")
+def command(spec: str, set: dict[str, str], variant: str | None, data: str, out: str | None, resume: bool, **given: int | float | None) -> None:
+    """Train the model of SPEC on the bytes of a text, with AdamW, warm-up and a cosine.
+
+    The run's directory gets the generated module, the settings and whole checkpoints only. A run that was killed goes on with --resume and ends with
+    the same weights, bit for bit.
+    """
+    from mptc.runtime.report import report_to
+    from mptc.runtime.session import Asked, train_spec
+
+    loss = train_spec(Asked(spec, data, set, variant, out, resume, given), report_to(sys.stdout))
+    click.echo(f"held-out loss {loss:.4f} nats per byte")
