@@ -66,9 +66,10 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
     return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])
 
 
-def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
+def masked_softmax(scores: Tensor, mask: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     """Softmax over what the mask shows; 0 where it shows nothing at all."""
-    weights = torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim)
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = (scores - torch.logsumexp(scores, dim, keepdim=True)).exp()
     return weights.masked_fill(~mask, 0.0)
 
 
