@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mptc.build.body import Body, Ledger, Unlowered, loss_of
+from mptc.build.ids import Partitions
+from mptc.build.ties import ties_of
 from mptc.ir.program import Parameter, Program
 from mptc.model import tree
 from mptc.source.diagnostic import Diagnostics
@@ -12,8 +14,9 @@ from mptc.source.diagnostic import Diagnostics
 
 def build(model: tree.Model, diagnostics: Diagnostics) -> Program | None:
     """The model as raw IR; None, and one diagnostic, where it says what is not lowered yet."""
-    ledger = Ledger(dict(model.sizes))
+    ledger = Ledger(dict(model.sizes), Partitions(model.partitions, model.sizes))
     try:
+        ledger.ties.update(ties_of(model))
         Body(ledger).run(model.body)
     except Unlowered as missing:
         diagnostics.add("E0901", missing.span, f"{missing.construct} is not lowered yet", help="the spec is well formed; `mptc check` accepts it")

@@ -6,16 +6,19 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from mptc.build.functions import NotLowered, Use, builtin, integral, raised
+from mptc.build.ids import Partitions
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Kind, Node, Type, axes_of, make
 from mptc.ir.number import ONE, Monomial
 from mptc.ir.program import Energy, Output, Parameter
 from mptc.model import tree
-from mptc.ops.contract import number, renamed, total
+from mptc.ops.choose import Entry
+from mptc.ops.compare import Where
+from mptc.ops.contract import number, product, renamed, total
 from mptc.ops.leaf import Input, Param, formal
 from mptc.ops.region import Derivative, Loop, Result
 from mptc.ops.token import CrossEntropy, MeanLoss
-from mptc.ops.view import hold
+from mptc.ops.view import Hold, Limit, View, hold
 from mptc.source.text import Span
 
 
@@ -32,6 +35,8 @@ class Ledger:
     """What the bodies of one model add up to."""
 
     sizes: dict[Axis, int]
+    partitions: Partitions
+    ties: dict[str, tuple[str, tuple[Axis, ...]]] = field(default_factory=dict)  # a path to where it is stored, and the order there
     inputs: list[Node] = field(default_factory=list)
     parameters: dict[str, Parameter] = field(default_factory=dict)
     outputs: list[Output] = field(default_factory=list)
@@ -43,6 +48,12 @@ class Ledger:
     frozen: list[str] = field(default_factory=list)
     bound: set[Node] = field(default_factory=set)
 
+    def stored(self, path: str, axes: tuple[Axis, ...]) -> tuple[str, tuple[Axis, ...]]:
+        """Where a parameter is stored and in which order, ties followed."""
+        while path in self.ties:
+            path, axes = self.ties[path]
+        return path, axes
+
     def call(self, node: Node, name: str, span: Span, bound: bool = False) -> Node:
         """Remember what the spec calls a value, and where. A binding says more than a label."""
         if bound and node not in self.bound:
@@ -51,6 +62,19 @@ class Ledger:
         self.names.setdefault(node, name)
         self.spans.setdefault(node, span)
         return node
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The tokens that an `on` works for, and the values from outside it: those keep all their tokens."""
+
+    condition: Node
+    outside: frozenset[Node]
+
+    def is_outside(self, node: Node) -> bool:
+        while node not in self.outside and isinstance(node.op, Hold | Limit):
+            node = node.args[0]
+        return node in self.outside
 
 
 @dataclass
@@ -64,6 +88,7 @@ class Body:
     looped: bool = False
     bindings: dict[tree.Binding, Node] = field(default_factory=dict)
     parameters: dict[tree.Parameter, Node] = field(default_factory=dict)
+    chosen: Chosen | None = None
     shares: dict[tree.Share, str] = field(default_factory=dict)  # the path of the body that each stands in
 
     # -- statements ---------------------------------------------------------------------------------
@@ -97,6 +122,8 @@ class Body:
                 self.ledger.losses.append(make(MeanLoss(), self.value(statement.value)))
             case tree.Probe() if not self.looped:
                 self.ledger.probes.append((statement.name, self.value(statement.value)))
+            case tree.Tie():
+                pass  # followed where the parameter is declared
             case tree.Share():
                 self.shares[statement] = self.path
             case tree.Freeze():
@@ -111,6 +138,7 @@ class Body:
         value = self.number(statement.init.value)
         if value is None:
             raise Unlowered("a parameter that begins with anything but a number", statement.init.value.span)
+        path, axes = self.ledger.stored(path, axes)
         self.ledger.parameters.setdefault(path, Parameter(path, axes, statement.init.kind, value.evaluate(self.ledger.sizes)))
         node = make(Param(path, axes), span=statement.span)
         self.parameters[statement] = self.ledger.call(node, statement.name, statement.span)
@@ -118,9 +146,10 @@ class Body:
     def input(self, statement: tree.Input) -> None:
         shape = statement.binding.shape
         kind = Kind.NUMBER if shape.vocabulary is None else Kind.ID
-        if shape.per is not tree.Per.TOKEN:
-            raise Unlowered("an input per sequence", statement.span)
-        node = make(Input(statement.binding.name, shape.axes, per_token=True, kind=kind), span=statement.span)
+        per_token = shape.per is tree.Per.TOKEN
+        if not self.ledger.inputs and not per_token:
+            raise Unlowered("a first input that is per sequence", statement.span)
+        node = make(Input(statement.binding.name, shape.axes, per_token, kind), span=statement.span)
         self.ledger.inputs.append(node)
         self.bindings[statement.binding] = self.ledger.call(node, statement.binding.name, statement.span)
 
@@ -206,6 +235,8 @@ class Body:
                 return integral(expr.function, self.value(expr.operand))
             case tree.Invoke():
                 return self.invoke(expr)
+            case tree.On():
+                return self.on(expr)
             case tree.Apply(function="^"):
                 exponent = self.number(expr.args[1])
                 exact = None if exponent is None else exponent.resolved(self.ledger.sizes)
@@ -220,7 +251,32 @@ class Body:
         for name, option in expr.options.items():
             exact = option.resolved(self.ledger.sizes)
             options[name] = Fraction(repr(option.evaluate(self.ledger.sizes))) if exact is None else exact
-        return builtin(Use(expr.function, tuple(self.value(arg) for arg in expr.args), tuple(self.axis(axis) for axis in expr.axes), options))
+        if expr.function == "here":
+            return product(self.value(expr.args[0]))
+        use = Use(expr.function, tuple(self.value(arg) for arg in expr.args), tuple(self.axis(axis) for axis in expr.axes), options)
+        match use:
+            case Use(function="lookup", args=(table, ids), axes=(axis,)) if ids.type.kind is Kind.ID:
+                return self.ledger.partitions.lookup(table, ids, axis)
+            case Use(function="lookup", args=(table, place), axes=(axis,)):
+                return make(Entry(axis), table, place)
+            case Use(function="types", args=(ids,)):
+                vocabulary = expr.args[0].shape.vocabulary
+                assert vocabulary is not None
+                return self.ledger.partitions.types(ids, vocabulary)
+            case Use(function="in", args=(ids,), axes=(part,)):
+                return self.ledger.partitions.of_type(ids, part)
+        made = builtin(use)
+        if self.chosen is not None and expr.function in ("past", "window", "all") and not self.chosen.is_outside(use.args[0]):
+            return make(Limit(use.axes[0], (make(View(use.axes[0]), self.chosen.condition),)), made)
+        return made
+
+    def on(self, expr: tree.On) -> Node:
+        """The body for the chosen tokens, 0 for the others. What is made in it and then viewed is seen of chosen tokens alone."""
+        condition = self.value(expr.condition)
+        around = condition if self.chosen is None else product(condition, self.chosen.condition)
+        inner = replace(self, bindings={**self.bindings}, parameters={**self.parameters}, chosen=Chosen(around, frozenset(self.bindings.values())))
+        inner.run(expr.body)
+        return make(Where(), condition, inner.value(expr.value), number(0))
 
     # -- calls --------------------------------------------------------------------------------------
 
@@ -229,7 +285,8 @@ class Body:
         renaming = {old: self.axis(new) for old, new in call.arrows}
         around = self.path if call.share is None else self.shares[call.share]
         path = around if call.label is None else f"{around}{call.label}."
-        inner = Body(self.ledger, path, {**self.axes, **renaming}, self.inside or call.callee.kind == "energy", self.looped)
+        inside = self.inside or call.callee.kind == "energy"
+        inner = Body(self.ledger, path, {**self.axes, **renaming}, inside, self.looped, chosen=self.chosen)
         declared = (*call.callee.args, *call.callee.conditions)
         if call.grad:
             return self.gradient(call, inner, declared, args)

@@ -9,6 +9,7 @@ from fractions import Fraction
 from mptc.ir.axis import Axis, Role
 from mptc.ir.node import Node, make
 from mptc.ir.number import ONE, Monomial
+from mptc.ops.choose import Shift
 from mptc.ops.compare import SIGNS, Compare, Extreme, Where
 from mptc.ops.contract import contract, power, product, summed, total
 from mptc.ops.elementwise import FUNCTIONS, Map, apply
@@ -16,7 +17,7 @@ from mptc.ops.leaf import Index, Mask, Position
 from mptc.ops.norm import Rms
 from mptc.ops.reduce import Lse, Max, Softmax
 from mptc.ops.rotary import Rope
-from mptc.ops.token import CrossEntropy, Lookup, Next
+from mptc.ops.token import CrossEntropy, Next
 from mptc.ops.view import Limit, Stop, View
 
 
@@ -41,8 +42,6 @@ class Use:
 def builtin(use: Use) -> Node:
     if use.function in ("max", "min") and use.axes:
         return _reduction(Max, use)
-    if use.function == "lookup" and use.axes and len(use.args) == 2 and use.args[1].type.kind.value == "id":
-        return make(Lookup(use.axes[0]), *use.args)
     made = BUILTINS.get(use.function)
     if made is not None:
         return made(use)
@@ -163,6 +162,7 @@ BUILTINS: dict[str, Callable[[Use], Node]] = {
     "index": lambda use: make(Index(use.axes[0])),
     "rope": _rope,
     "rms": _rms,
+    "shift": lambda use: make(Shift(int(use.options["n"])), *use.args),
     "next": lambda use: make(Next(), *use.args),
     "cross_entropy": lambda use: make(CrossEntropy(use.axes[0]), *use.args),
     "stop": lambda use: make(Stop(), *use.args),

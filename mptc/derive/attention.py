@@ -13,10 +13,11 @@ from mptc.derive.calculus import bare, unscaled
 from mptc.derive.exponents import joint
 from mptc.derive.products import Part
 from mptc.derive.sums import terms_of
-from mptc.ir.axis import SEQ, Axis
+from mptc.ir.axis import SEQ, Axis, Role
 from mptc.ir.cut import minimum_cut
 from mptc.ir.node import Node
 from mptc.ir.number import ONE, Monomial
+from mptc.ops.concat import Concat, Slice
 from mptc.ops.contract import Contract, Label
 from mptc.ops.leaf import Mask
 from mptc.ops.reduce import Softmax
@@ -36,39 +37,76 @@ def stream(planner: Planner, weights: Node, values: Node, bound: set[Axis]) -> N
     if weights in planner.materialised or len(op.over) != 1 or op.over[0] not in bound or op.over[0] not in values.axes:
         return None
     (over,) = op.over
-    seen = None if SEQ in values.axes else planner.c.rename(values, {over: SEQ})
-    found = bilinear(planner, weights.args[0], over)
-    if seen is None or found is None or bound & (set(weights.axes) | set(values.axes)) != {over}:
+    found = None if SEQ in values.axes else bilinear(planner, weights.args[0], over)
+    if found is None or bound & (set(weights.axes) | set(values.axes)) != {over}:
         return None
-    query, key, inner, scale, bias = found
+    terms, scale, bias = found
+    seen = itself(planner, values, over)
+    query, key, inner = terms[0] if len(terms) == 1 else _side_by_side(planner, terms)
     masks = weights.args[1:]
     causal = bias is None and bool(masks) and masks[0].op == Mask(over, past=True) and not masks[0].args
     masks = () if causal else masks
     rest = [*([] if bias is None else [bias]), *masks]
     made = Stream(over, inner, scale, causal, bias is not None, bool(masks))
+    part = next((place for place, term in enumerate(terms) if term[1] is seen), None) if len(terms) > 1 else None
+    if part is not None:  # all keys are summed at once, and each sum of values is a part of that
+        return _part(planner, made, [query, key, key, *rest], [term[2][0] for term in terms], part)
     trial = planner.c.node(made, query, key, seen, *rest)
     if not made.fits(trial):
         return None
     return planner.c.node(made, *(planner.lower(node) for node in (query, key, seen, *rest)))
 
 
-Bilinear = tuple[Node, Node, tuple[Axis, ...], Monomial, Node | None]
+Term = tuple[Node, Node, tuple[Axis, ...]]  # query, key, the axes they share
 
 
-def bilinear(planner: Planner, score: Node, over: Axis) -> Bilinear | None:
-    """Query, key, the axes they share, the scale, and the rest of the score as a bias."""
+def itself(planner: Planner, node: Node, over: Axis) -> Node:
+    """What a token that is seen has, as its own: the value inside a view. A memory has its tokens along the context itself."""
+    own = planner.c.rename(node, {over: SEQ})
+    return node if isinstance(own.op, Contract) and len(own.args) == 1 and over in own.args[0].axes else own
+
+
+def _side_by_side(planner: Planner, terms: list[Term]) -> Term:
+    """q₁·k₁ + q₂·k₂ + … as one product of vectors put side by side."""
+    inner = tuple(axes[0] for _, _, axes in terms)
+    wide = Axis(Role.DIM, "+".join(str(axis) for axis in inner))
+    planner.c.widen(wide, inner)
+    query = planner.c.node(Concat(wide, inner), *(query for query, _, _ in terms))
+    key = planner.c.node(Concat(wide, inner), *(key for _, key, _ in terms))
+    return query, key, (wide,)
+
+
+def _part(planner: Planner, made: Stream, args: list[Node], widths: list[Axis], part: int) -> Node | None:
+    """One term's share of the weighted keys."""
+    query, key, _, *rest = args
+    wide = made.inner[0]
+    shared = Axis(Role.DIM, f"{wide.name} ")  # the width of the values: an axis of its own, as long
+    planner.c.widen(shared, tuple(widths))
+    values = planner.c.rename(key, {wide: shared})
+    trial = planner.c.node(made, query, key, values, *rest)
+    if not made.fits(trial):
+        return None
+    whole = planner.c.node(made, *(planner.lower(node) for node in (query, key, values, *rest)))
+    start = sum(planner.c.sizes[axis] for axis in widths[:part])
+    return planner.c.node(Slice(shared, widths[part], start), whole)
+
+
+def bilinear(planner: Planner, score: Node, over: Axis) -> tuple[list[Term], Monomial, Node | None] | None:
+    """The products of the score, the scale before them all, and the rest of it as a bias."""
     c = planner.c
     products: list[tuple[Monomial, Node]] = []
     bias: list[tuple[Monomial, Node]] = []
     for coef, term in terms_of(c, score):
         (products if _sides(term, over) else bias).append((coef, term))
-    if len(products) != 1:
+    if not products:
         return None
-    scale, term = products[0]
-    query, key, inner = _split(planner, term, over)
-    if scale.rational < 0:  # fused kernels take the maximum before they scale
-        query, scale = c.scale(-ONE, query), -scale
-    return query, key, inner, scale, c.add(*bias) if bias else None
+    scale = products[0][0]
+    scale = -scale if scale.rational < 0 else scale  # fused kernels take the maximum before they scale
+    split = [(coef.over(scale), _split(planner, term, over)) for coef, term in products]
+    terms = [(query if coef == ONE else c.scale(coef, query), key, inner) for coef, (query, key, inner) in split]
+    if len(terms) > 1 and any(len(inner) != 1 for _, _, inner in terms):
+        return None
+    return terms, scale, c.add(*bias) if bias else None
 
 
 def _sides(term: Node, over: Axis) -> bool:
@@ -96,7 +134,7 @@ def _split(planner: Planner, term: Node, over: Axis) -> tuple[Node, Node, tuple[
     if near is None:
         near = _cut(planner, parts, naming, fixed) if "parameter" in sides else set(fixed["query"])
     query, key, shared = _two_sides(planner, parts, naming, near)
-    return query, planner.c.rename(key, {over: SEQ}), tuple(sorted(naming[label] for label in shared))
+    return query, itself(planner, key, over), tuple(sorted(naming[label] for label in shared))
 
 
 def _two_sides(planner: Planner, parts: list[Part], naming: dict[Label, Axis], near: set[int]) -> tuple[Node, Node, set[int]]:

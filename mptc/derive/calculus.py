@@ -46,7 +46,7 @@ class OutOfFuel(Exception):
 class Calculus:
     """Interned nodes, and the constructors that keep them canonical. `sizes` are those of the dims."""
 
-    def __init__(self, sizes: Mapping[Axis, int], names: Mapping[Node, str] | None = None, spans: Mapping[Node, Span] | None = None) -> None:
+    def __init__(self, sizes: dict[Axis, int], names: Mapping[Node, str] | None = None, spans: Mapping[Node, Span] | None = None) -> None:
         self.sizes = sizes
         self.names: dict[Node, str] = {}  # what the spec calls a canonical node, the view around it apart
         self.spans: dict[Node, Span] = {}
@@ -73,6 +73,10 @@ class Calculus:
     def key(self, node: Node) -> tuple[str, int]:
         """What nodes are sorted by: structure first, so that the order things were made in does not show."""
         return self._keys[node]
+
+    def widen(self, wide: Axis, parts: Iterable[Axis]) -> None:
+        """An axis of the compiler's own, as long as others together."""
+        self.sizes[wide] = sum(self.sizes[replace(axis, tick=0)] for axis in parts)
 
     def fire(self, rule: str) -> None:
         self.fired[rule] += 1

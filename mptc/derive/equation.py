@@ -9,6 +9,7 @@ from mptc.derive.calculus import bare
 from mptc.ir.axis import SEQ, Axis, Role
 from mptc.ir.node import Node
 from mptc.ir.number import ONE, Monomial
+from mptc.ops.concat import Concat, Slice
 from mptc.ops.contract import Contract, Sum
 from mptc.ops.contract_text import is_constant
 from mptc.ops.elementwise import Map
@@ -73,6 +74,10 @@ class Equations:
                 return f"rms({self.text(node.args[0], token, ADD)})", CALL
             case Rstd():
                 return f"1/rms({self.text(node.args[0], token, ADD)})", CALL
+            case Concat():
+                return f"[{'; '.join(self.text(arg, token, ADD) for arg in node.args)}]", CALL
+            case Slice(part=part):
+                return f"({self.text(node.args[0], token, ADD)})[{part}]", CALL
             case _:
                 return f"{node.op.name}({', '.join(self.text(arg, token, ADD) for arg in node.args)})", CALL
 
@@ -152,13 +157,17 @@ class Equations:
         op = node.op
         assert isinstance(op, Stream)
         query, key, value = node.args[:3]
-        score = f"{self.text(query, token, CALL)}·{self.text(key, token[::-1], CALL)}"
+        score = f"{self.text(query, token, CALL)}·{self._seen(key, token)}"
         score = scaled(op.scale, score)
         if op.biased:
             score += f" + {self.text(node.args[3], token, TIMES)}"
         past = op.causal or (op.masked and isinstance(node.args[-1].op, Mask) and node.args[-1].op.past)
         seen = f"{token[1]}≤{token[0]}" if past else token[1]
-        return f"Σ_{seen} softmax_{seen}({score}) {self.text(value, token[::-1], CALL)}", CHAIN
+        return f"Σ_{seen} softmax_{seen}({score}) {self._seen(value, token)}", CHAIN
+
+    def _seen(self, node: Node, token: str) -> str:
+        """What a token that is seen has: written for its own token, or along the context."""
+        return self.text(node, token[::-1] if SEQ in node.axes else token, CALL)
 
     def _reduction(self, node: Node, token: str) -> tuple[str, int]:
         op = node.op

@@ -277,9 +277,15 @@ class Search:
         own = 1 << place
         if own in (left, right):
             values = right if left == own else left
-            return all(values >> other & 1 for other in sharing)
+            return all(values >> other & 1 for other in sharing) and not self._scales(values)
         side = left if left >> place & 1 else right
         return all(side >> other & 1 for other in sharing)
+
+    def _scales(self, values: int) -> bool:
+        """Whether a parameter among the values sums nothing there: it would widen them, and can as well come after."""
+        kept = self.labels(values)
+        constant = [part for place, part in enumerate(self.parts) if values >> place & 1 and is_constant(part[0])]
+        return any(set(labels) <= kept for _, labels, _ in constant)
 
     def best(self, subset: int) -> tuple[float, tuple[int, int] | None]:
         """The cost of a subset and how to split it; nothing where it is one operand or exists already."""

@@ -47,7 +47,7 @@ class Program:
 
     name: str
     causal: bool
-    sizes: Mapping[Axis, int]
+    sizes: dict[Axis, int]
     inputs: tuple[Node, ...]
     parameters: tuple[Parameter, ...]
     outputs: tuple[Output, ...]

@@ -43,7 +43,13 @@ class Contract(Operation):
     def infer(self, *types: Type) -> Type:
         for operand, type_ in zip(self.operands, types, strict=True):
             assert len(operand.labels) == len(type_.axes) == len(set(operand.labels)), (self, types)
-        return Type(axes_of(label for operand in self.operands for label in operand.labels if isinstance(label, Axis)))
+        axes = axes_of(label for operand in self.operands for label in operand.labels if isinstance(label, Axis))
+        return Type(axes, types[0].kind if self.renames else Kind.NUMBER)
+
+    @property
+    def renames(self) -> bool:
+        """Whether it is nothing but a view or a rename."""
+        return len(self.operands) == 1 and self.coef == ONE and self.operands[0].power == 1 and not self.bound
 
     def label_axes(self, types: Iterable[Type]) -> dict[Label, Axis]:
         """An axis of the size of each label: itself, or an operand's axis that carries it."""
@@ -93,7 +99,7 @@ class Contract(Operation):
         """A label is one axis, so what it stands for is of one size; there is nothing to multiply ids for."""
         known: dict[Label, object] = {}
         for operand, arg in zip(self.operands, node.args, strict=True):
-            if arg.type.kind is not Kind.NUMBER:
+            if arg.type.kind is not Kind.NUMBER and not self.renames:
                 return "ids are multiplied"
             for label, axis in zip(operand.labels, arg.axes, strict=True):
                 size = sizes.get(Axis(axis.role, axis.name), "tokens" if axis.role in (Role.TOKEN, Role.CONTEXT) else axis.role)
@@ -106,10 +112,10 @@ class Contract(Operation):
 
     def is_exact(self, node: Node) -> bool:
         """A view or rename of an exact value is exact."""
-        return self.takes_exact(node, 0) and isinstance(node.args[0].op, Operation) and node.args[0].op.is_exact(node.args[0])
+        return self.renames and isinstance(node.args[0].op, Operation) and node.args[0].op.is_exact(node.args[0])
 
     def takes_exact(self, node: Node, index: int) -> bool:
-        return len(node.args) == 1 and self.coef == ONE and self.operands[0].power == 1 and not self.bound
+        return self.renames
 
     torch = contract_text.torch_contract
 
@@ -191,7 +197,6 @@ def _is_integer(node: Node) -> bool:
 
 def contract(coef: Monomial, parts: Iterable[tuple[Node, tuple[Label, ...], Fraction]]) -> Node:
     parts = list(parts)
-    assert all(node.type.kind is Kind.NUMBER for node, _, _ in parts)
     return make(Contract(coef, tuple(Operand(labels, power) for _, labels, power in parts)), *(node for node, _, _ in parts))
 
 

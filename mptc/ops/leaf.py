@@ -67,6 +67,9 @@ class Input(Given):
     per_token: bool = True
     kind: Kind = Kind.NUMBER
 
+    def is_exact(self, node: Node) -> bool:
+        return self.kind is Kind.ID
+
     def infer(self, *types: Type) -> Type:
         return Type(axes_of((BATCH, *((SEQ,) if self.per_token else ()), *self.order)), self.kind)
 

@@ -12,9 +12,9 @@ from mptc.ops.onnx_text import aligned, call, condition, indicator, lined
 from mptc.ops.site import OnnxSite
 
 if TYPE_CHECKING:
+    from mptc.ops.choose import Lookup
     from mptc.ops.leaf import Mask
     from mptc.ops.rotary import Rope
-    from mptc.ops.token import Lookup
 
 
 def onnx_mask(self: Mask, site: OnnxSite) -> str:
@@ -44,6 +44,8 @@ def onnx_lookup(self: Lookup, site: OnnxSite) -> str:
     """`Gather`, with 0 for an id outside the table."""
     (table, ids), (rows, at) = site.inputs, site.node.args
     place = rows.axes.index(self.axis)
+    if self.offset:
+        ids = site.emit("Sub", ids, site.constant(np.asarray(self.offset, np.int64)))
     size = site.constant(np.asarray(site.sizes[self.axis], np.int64))
     zero = site.constant(np.asarray(0, np.int64))
     inside = call(site, "And", call(site, "GreaterOrEqual", ids, zero), call(site, "Less", ids, size))

@@ -8,7 +8,7 @@ from mptc.ir.axis import BATCH, CTX, SEQ, Axis, dim
 from mptc.ir.node import Op, Type, axes_of
 
 D, E, K = dim("d"), dim("e"), dim("k")
-SIZES = {BATCH: 2, SEQ: 5, CTX: 5, D: 4, E: 3, K: 6}
+SIZES = {BATCH: 2, SEQ: 5, CTX: 5, D: 4, E: 3, K: 6, dim("d+e"): 7}
 
 
 @dataclass(frozen=True)

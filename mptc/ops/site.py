@@ -11,7 +11,9 @@ from mptc.ir.axis import Axis
 from mptc.ir.node import Node
 from mptc.ops.base import Order
 
-SUM, PRODUCT, ATOM = 1, 2, 3
+SUM, MATMUL, PRODUCT, ATOM = 1, 2, 3, 4  # `@` binds like `*`, but a product must not run on into it
+
+LEVELS = {ast.Mult: PRODUCT, ast.Div: PRODUCT, ast.MatMult: MATMUL, ast.Pow: ATOM}
 
 
 @lru_cache(maxsize=4096)
@@ -19,7 +21,7 @@ def level(code: str) -> int:
     """How tightly an expression of the generated code binds."""
     tree = ast.parse(code, mode="eval").body
     if isinstance(tree, ast.BinOp):
-        return PRODUCT if isinstance(tree.op, ast.Mult | ast.Div | ast.MatMult) else ATOM if isinstance(tree.op, ast.Pow) else SUM
+        return LEVELS.get(type(tree.op), SUM)
     if isinstance(tree, ast.Constant) and not str(code).startswith("-"):
         return ATOM
     return ATOM if isinstance(tree, ast.Call | ast.Attribute | ast.Name | ast.Subscript) else SUM if isinstance(tree, ast.UnaryOp) else 0

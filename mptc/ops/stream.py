@@ -23,8 +23,9 @@ from mptc.ops.site import Site
 class Stream(Operation):
     """Σ_j softmax_j(scale Σ_inner q_i k_j + bias_ij) v_j
 
-    Arguments: query [batch, heads…, seq, inner], key and value over their own tokens [batch, heads…, seq, …], then a bias and a mask where there
-    are any (`causal` needs none). Keys (values) may lack heads that queries (keys) have; those are shared. Over no token at all the result is 0.
+    Arguments: query [batch, heads…, seq, inner], key and value over their own tokens [batch, heads…, seq or a memory, …], then a bias and a mask
+    where there are any (`causal` needs none). Keys (values) may lack heads that queries (keys) have; those are shared.
+    Over no token at all the result is 0.
     """
 
     over: Axis
@@ -38,7 +39,11 @@ class Stream(Operation):
         query, key, value = types[:3]
         heads = (set(query.axes) | set(key.axes)) - set(self.inner)
         bias = set(types[3].axes) - {self.over} if self.biased else set()
-        return Type(axes_of(heads | set(value.axes) | bias | {SEQ}))
+        return Type(axes_of((heads | set(value.axes) | bias | {SEQ}) - {self.over}))
+
+    def token(self, node: Node) -> Axis:
+        """The axis of the tokens that are seen: those of the sequence, or a memory's own."""
+        return self.over if self.over in node.args[1].axes else SEQ
 
     def cost(self, node: Node, sizes: Sizes) -> float:
         pairs = float(np.prod([sizes[axis] for axis in {*node.args[0].axes, *node.args[1].axes} - set(self.inner)])) * sizes[SEQ]
@@ -47,7 +52,7 @@ class Stream(Operation):
     def width(self, node: Node) -> Order:
         """The axes of the values that are not heads."""
         heads = (set(node.args[0].axes) | set(node.args[1].axes)) - set(self.inner)
-        return tuple(axis for axis in node.args[2].axes if axis not in heads and axis != SEQ)
+        return tuple(axis for axis in node.args[2].axes if axis not in heads and axis not in (SEQ, self.over))
 
     def takes_exact(self, node: Node, index: int) -> bool:
         return self.masked and index == len(node.args) - 1
@@ -56,10 +61,10 @@ class Stream(Operation):
 
     def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
         query, key, value = node.args[:3]
-        heads = axes_of({*query.axes, *key.axes} - set(self.inner) - {SEQ})
+        heads = axes_of({*query.axes, *key.axes} - set(self.inner) - {SEQ, self.over})
         scores = (*heads, SEQ, self.over)
         pairs = (*scores, *self.inner)
-        sizes = {**sizes, self.over: sizes[SEQ]}
+        sizes = {**sizes, self.over: sizes[self.token(node)]}
         product_ = full(arrays[0], query.axes, pairs, sizes) * full(arrays[1], self._seen(key.axes), pairs, sizes)
         score = self.scale.evaluate(sizes) * product_.sum(axis=tuple(range(len(scores), len(pairs))))
         rest = list(zip(node.args[3:], arrays[3:], strict=True))
@@ -87,7 +92,7 @@ class Stream(Operation):
 
     def heads(self, node: Node, order: Order) -> Order:
         """Every head, those that keys have first: how `enable_gqa` wants them."""
-        query = [axis for axis in order if axis not in (BATCH, SEQ, *self.inner)]
+        query = [axis for axis in order if axis not in (BATCH, SEQ, self.over, *self.inner)]
         key = [axis for axis in query if axis in node.args[1].axes]
         return tuple(key) + tuple(axis for axis in query if axis not in key)
 
@@ -95,9 +100,10 @@ class Stream(Operation):
         """Whether `F.scaled_dot_product_attention` can say it: queries have every head, keys and values the same, all have batch and tokens."""
         query, key, value = (set(arg.axes) for arg in node.args[:3])
         inner, width = set(self.inner), set(self.width(node))
-        if not all({BATCH, SEQ} <= axes for axes in (query, key, value)) or not width or len(inner) != 1:
+        token = self.token(node)
+        if not {BATCH, SEQ} <= query or not {BATCH, token} <= key & value or len(inner) != 1:
             return False
-        key_heads, value_heads = key - inner - {BATCH, SEQ}, value - width - {BATCH, SEQ}
+        key_heads, value_heads = key - inner - {BATCH, token}, value - width - {BATCH, token}
         known = {BATCH, SEQ, self.over, *(query - inner)}
         extra = all(set(arg.axes) <= known for arg in node.args[3:])
         return len(width) == 1 and key_heads == value_heads and key_heads <= query - inner and extra
@@ -105,9 +111,9 @@ class Stream(Operation):
     def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
         heads = self.heads(node, orders[0])
         key = tuple(axis for axis in heads if axis in node.args[1].axes)
-        width = self.width(node)
+        width, token = self.width(node), self.token(node)
         extra = tuple(tuple(axis for axis in (BATCH, *heads, SEQ, self.over) if axis in arg.axes) for arg in node.args[3:])
-        wanted = ((BATCH, *heads, SEQ, *self.inner), (BATCH, *key, SEQ, *self.inner), (BATCH, *key, SEQ, *width), *extra)
+        wanted = ((BATCH, *heads, SEQ, *self.inner), (BATCH, *key, token, *self.inner), (BATCH, *key, token, *width), *extra)
         return Arrangement(wanted, (BATCH, *heads, SEQ, *width))
 
     def torch(self, site: Site) -> str:

@@ -1,4 +1,4 @@
-"""Ids: looking up their rows, taking the next one, and the loss on them."""
+"""Ids as targets: taking the next one, and the loss on them."""
 
 from __future__ import annotations
 
@@ -11,49 +11,11 @@ from mptc.ir.axis import BATCH, SEQ, Axis
 from mptc.ir.node import Kind, Node, Type, absent, axes_of
 from mptc.ops.arrays import Array, Sizes, spread
 from mptc.ops.base import Arrangement, Operation, Order, pointwise
-from mptc.ops.onnx_token import onnx_lookup, onnx_next
-from mptc.ops.sample import D, K, Sample, of
+from mptc.ops.onnx_token import onnx_next
+from mptc.ops.sample import K, Sample, of
 from mptc.ops.site import OnnxSite, Site
 
 IDS = Type((BATCH, SEQ), Kind.ID)
-
-
-@dataclass(frozen=True)
-class Lookup(Operation):
-    """Arguments: a table and ids. The entries of `table` along `axis` at each id; 0 for an id outside it."""
-
-    axis: Axis
-
-    def infer(self, *types: Type) -> Type:
-        table, ids = types
-        return Type(axes_of((*ids.axes, *(axis for axis in table.axes if axis != self.axis))))
-
-    def cost(self, node: Node, sizes: Sizes) -> float:
-        return 0.0
-
-    gradient = absent("an energy's variable is not looked up in")
-
-    def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
-        table, ids = arrays
-        rows = np.moveaxis(table, node.args[0].axes.index(self.axis), 0)
-        inside = (ids >= 0) & (ids < sizes[self.axis])
-        found = rows[np.where(inside, ids, 0).astype(int)] * inside.reshape(*ids.shape, *[1] * (table.ndim - 1))
-        order = (*node.args[1].axes, *(axis for axis in node.args[0].axes if axis != self.axis))
-        return np.transpose(found, [order.index(axis) for axis in node.axes])
-
-    def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
-        rest = tuple(axis for axis in orders[0] if axis != self.axis)
-        return Arrangement(((self.axis, *rest), orders[1]), (*orders[1], *rest))
-
-    def torch(self, site: Site) -> str:
-        return f"{site.helper('lookup')}({site.whole(0)}, {site.whole(1)})"
-
-    triton = absent("printed by the region that contains it")
-    onnx = onnx_lookup
-
-    @staticmethod
-    def samples() -> tuple[Sample, ...]:
-        return (Sample(Lookup(K), (of(K, D), IDS), vocabulary=8),)
 
 
 @dataclass(frozen=True)
@@ -67,6 +29,12 @@ class Next(Operation):
         return 0.0
 
     gradient = absent("ids have no gradient")
+
+    def is_exact(self, node: Node) -> bool:
+        return True
+
+    def takes_exact(self, node: Node, index: int) -> bool:
+        return True
 
     def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
         place = node.axes.index(SEQ)
@@ -109,6 +77,9 @@ class CrossEntropy(Operation):
         return 4.0 * float(np.prod([sizes[axis] for axis in node.args[0].axes]))
 
     gradient = absent("a loss does not stand in an energy")
+
+    def takes_exact(self, node: Node, index: int) -> bool:
+        return index > 0
 
     def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
         kept = axes_of((*node.args[1].axes, *(axis for axis in node.args[0].axes if axis != self.axis)))
@@ -153,6 +124,9 @@ class MeanLoss(Operation):
         return float(np.prod([sizes[axis] for axis in node.args[0].axes]))
 
     gradient = absent("a loss does not stand in an energy")
+
+    def takes_exact(self, node: Node, index: int) -> bool:
+        return index > 0
 
     def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
         axes = axes_of(axis for arg in node.args for axis in arg.axes)

@@ -24,7 +24,8 @@ from mptc.ops.sample import SIZES as SAMPLE_SIZES
 from mptc.ops.sample import D, E, K, Sample, of
 from mptc.ops.stream import Stream
 from mptc.ops.table import absences, every_op
-from mptc.ops.token import IDS, CrossEntropy, Lookup
+from mptc.ops.choose import Lookup
+from mptc.ops.token import IDS, CrossEntropy
 from mptc.ops.view import View
 
 ZETA = context("zeta")  # after `ctx`: a view through it puts axes in another order

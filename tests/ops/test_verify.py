@@ -13,7 +13,7 @@ import pytest
 from mptc.derive import derive
 from mptc.ir.axis import BATCH, CTX, SEQ, Axis, dim
 from mptc.ir.node import Kind, Node, Type, make
-from mptc.ir.number import ONE
+from mptc.ir.number import ONE, Monomial
 from mptc.ir.program import Output, Parameter, Program
 from mptc.ir.verify import Malformed, verify
 from mptc.ops.contract import Contract, Operand, power, product, summed, total
@@ -146,7 +146,7 @@ def input_unknown() -> Node:
 
 
 def ids_multiplied() -> Node:
-    return Node(Contract(ONE, (Operand((BATCH, SEQ)),)), (make(Input("t", (), kind=Kind.ID)),), Type((BATCH, SEQ)))
+    return Node(Contract(Monomial.of(2), (Operand((BATCH, SEQ)),)), (make(Input("t", (), kind=Kind.ID)),), Type((BATCH, SEQ)))
 
 
 def derivative_with_too_few_arguments() -> Node:

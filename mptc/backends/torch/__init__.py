@@ -27,7 +27,7 @@ def module(program: Program, layers: Mapping[Node, list[str]], steps: set[Node])
     """The text of `<model>.py`. `layers`: comments for where the step of an energy begins; `steps`: where it ends."""
     outputs = {output.node for output in program.outputs}
     plan = Plan(Scopes(program.roots), program.names, outputs | _states(program.roots))
-    source = program.span.source.path.rpartition("/")[2]
+    source = program.span.source.name
     written, model = _written(program, plan, layers, steps)
     for _ in range(PASSES):
         if plan.crowded <= plan.assigned:
@@ -156,7 +156,7 @@ def _page(program: Program, written: Module, model: Class, source: str) -> dict[
 
 
 def _typed(argument: str) -> str:
-    kinds = {"rotation": "tuple[Tensor, Tensor]", "seq": "int", "dtype": "torch.dtype", "device": "torch.device"}
+    kinds = {"rotation": "tuple[Tensor, Tensor]", "batch": "int", "seq": "int", "dtype": "torch.dtype", "device": "torch.device"}
     return f"{argument}: {kinds.get(argument.partition('_')[0] if argument.startswith('rotation_') else argument, 'Tensor')}"
 
 

@@ -17,7 +17,7 @@ from mptc.ops.base import Order
 from mptc.ops.leaf import Formal, Input, Param
 from mptc.ops.region import Loop, Result
 
-AMBIENT = ("seq", "dtype", "device", "position", "behind", "rotation")
+AMBIENT = ("batch", "seq", "dtype", "device", "position", "behind", "rotation")
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Function(Writer):
             return f"self.{name}"
         site = self.made.sites[site_path]
         if name not in site.variables:
-            site.variables[name] = self.names.take(name if not self._clashes(name) else f"{site_path.replace('.', '_')}_{name}")
+            site.variables[name] = self.names.take(name if not self._clashes(name) else f"{site_path.replace('.', '_')}_{name}", fresh=True)
         return site.variables[name]
 
     def _clashes(self, name: str) -> bool:
@@ -91,7 +91,7 @@ class Function(Writer):
         if node not in self.text:
             self.made.captured.append(node)
             hint = node.op.path.rpartition(".")[2] if isinstance(node.op, Param) else self.hint(node)
-            self.text[node] = self.names.take(hint)
+            self.text[node] = self.names.take(hint, fresh=True)
         return self.text[node]
 
     def code(self, node: Node) -> str:
@@ -166,7 +166,7 @@ class Function(Writer):
         code = self.fitted(node, order)
         if set(self.layout.order(node)) == set(order):
             return code
-        sizes = ", ".join(str(axis) if axis in (BATCH, SEQ) else str(self.sizes[axis]) for axis in order)
+        sizes = ", ".join(self.provide(str(axis)) if axis in (BATCH, SEQ) else str(self.sizes[axis]) for axis in order)
         return f"torch.broadcast_to({code}, ({sizes}))"
 
     def repeated(self, op: Loop, body: Scope, states: list[str]) -> list[str]:

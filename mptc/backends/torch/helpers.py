@@ -66,6 +66,27 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
     return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])
 
 
+def shift(x: Tensor, by: int, dim: int, blank: int = 0) -> Tensor:
+    """x with every entry `by` places later along a dimension (earlier below 0), and `blank` where nothing came from."""
+    length = x.shape[dim]
+    kept = x.narrow(dim, max(0, -by), max(0, length - abs(by)))
+    shape = list(x.shape)
+    shape[dim] = min(abs(by), length)
+    empty_ = x.new_full(shape, blank)
+    return torch.cat((empty_, kept) if by > 0 else (kept, empty_), dim)
+
+
+def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
+    """Entries of a table [shared..., entries, ...] at numbers [shared..., ...]; 0 for a number outside it."""
+    index = index.long()
+    inside = (index >= 0) & (index < table.shape[shared])
+    rest = table.dim() - shared - 1
+    places = torch.where(inside, index, 0).flatten(shared)
+    rows = table.flatten(shared + 1) if rest else table[..., None]
+    taken = rows.gather(shared, places[..., None].expand(*places.shape, rows.shape[-1]))
+    return taken.reshape(*index.shape, *table.shape[shared + 1 :]) * inside.reshape(*index.shape, *[1] * rest)
+
+
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     """Softmax over what the mask shows; 0 where it shows nothing at all."""
     scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)

@@ -6,7 +6,7 @@ import builtins
 import keyword
 
 IMPORTED = ("F", "torch", "nn", "Tensor", "NamedTuple", "Callable", "hashlib", "re")
-LOCAL = ("self", "batch", "seq", "device", "dtype", "loss", "probe", "probes", "evaluated")
+LOCAL = ("self", "batch", "seq", "device", "dtype", "position", "behind", "loss", "probe", "probes", "evaluated")
 TAKEN = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *IMPORTED, *LOCAL})
 
 
@@ -16,16 +16,18 @@ class Names:
     def __init__(self, taken: frozenset[str] = frozenset()) -> None:
         self.taken = TAKEN | taken
         self.held: set[str] = set()
+        self.ever: set[str] = set()
 
-    def take(self, hint: str) -> str:
-        """A name like the hint that nothing holds."""
+    def take(self, hint: str, fresh: bool = False) -> str:
+        """A name like the hint that nothing holds; `fresh`: that nothing ever held, for what is there when the function begins."""
         candidate, number = hint, 1
-        if candidate in self.taken:
+        if candidate in self.taken or candidate.startswith("rotation_"):
             candidate = hint = f"{hint}_"
-        while candidate in self.held or candidate in self.taken:
+        while candidate in (self.ever if fresh else self.held) or candidate in self.taken:
             number += 1
             candidate = f"{hint}{'_' if hint[-1].isdigit() else ''}{number}"
         self.held.add(candidate)
+        self.ever.add(candidate)
         return candidate
 
     def release(self, name: str) -> None:
