@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mptc.ir.node import Node, walk
+from mptc.ops.chance import Dropout
 from mptc.ops.leaf import Formal, Param
 from mptc.ops.region import Loop
 
@@ -56,7 +57,7 @@ class Scopes:
             return self._formals[node]
         if isinstance(node.op, Param):
             return self._stacks[node.op.path.rpartition("[*].")[0]] if "[*]." in node.op.path else self.root
-        if isinstance(node.op, Loop):
+        if isinstance(node.op, Loop | Dropout):
             return self._open
         return max((self.home[arg] for arg in node.args), key=lambda scope: scope.depth, default=self.root)
 

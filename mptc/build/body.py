@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+from mptc.build.arithmetic import arithmetic
 from mptc.build.functions import NotLowered, Use, builtin, integral, raised
 from mptc.build.ids import Partitions
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
@@ -13,9 +14,9 @@ from mptc.ir.number import ONE, Monomial
 from mptc.ir.program import Energy, Output, Parameter
 from mptc.model import tree
 from mptc.ops.choose import Entry
-from mptc.ops.compare import Where
+from mptc.ops.compare import Compare, Where
 from mptc.ops.contract import number, product, renamed, total
-from mptc.ops.leaf import Input, Param, formal
+from mptc.ops.leaf import Index, Input, Param, formal
 from mptc.ops.region import Derivative, Loop, Result
 from mptc.ops.token import CrossEntropy, MeanLoss
 from mptc.ops.view import Hold, Limit, View, hold
@@ -109,6 +110,7 @@ class Body:
             case tree.Bind(binding=binding, value=value) | tree.Update(binding=binding, value=value):
                 node = self.value(value)
                 barrier = isinstance(statement, tree.Update) or type(node.op).__name__ == "Sum"
+                node = self.kept(node, binding.shape) if isinstance(statement, tree.Update) else node
                 node = self.barrier(node) if barrier else node
                 self.bindings[binding] = self.ledger.call(node, binding.name, statement.span, bound=True)
             case tree.Stack() | tree.Repeat():
@@ -131,6 +133,12 @@ class Body:
             case _:
                 construct = f"`{type(statement).__name__.lower()}`" + (" inside a `stack` or `repeat`" if self.looped else "")
                 raise Unlowered(construct, statement.span)
+
+    def kept(self, node: Node, shape: tree.Shape) -> Node:
+        """The new value of a binding, along every axis that the binding has."""
+        lost = [axis for axis in map(self.axis, shape.axes) if axis not in node.axes and axis.role is Role.DIM]
+        ones = [make(Compare("=="), here, here) for here in (make(Index(axis)) for axis in lost)]
+        return product(node, *ones) if ones else node
 
     def parameter(self, statement: tree.Parameter) -> None:
         path = self.path + statement.name
@@ -205,13 +213,11 @@ class Body:
         if isinstance(expr, tree.Number):
             powers = [(self.axis(base) if isinstance(base, Axis) else base, power) for base, power in expr.value.powers]
             return Monomial(expr.value.rational) * Monomial(Fraction(1), tuple(powers))
-        if isinstance(expr, tree.Apply) and expr.function == "neg":
-            inner = self.number(expr.args[0])
-            return None if inner is None else -inner
-        if isinstance(expr, tree.Apply) and expr.function == "/":
-            above, below = (self.number(arg) for arg in expr.args)
-            return None if above is None or below is None or not below.rational else above.over(below)
-        return None
+        if not isinstance(expr, tree.Apply) or expr.axes:
+            return None
+        values = [self.number(arg) for arg in expr.args]
+        known = [value for value in values if value is not None]
+        return arithmetic(expr.function, known, self.ledger.sizes) if len(known) == len(values) else None
 
     def value(self, expr: tree.Expr) -> Node:
         try:

@@ -26,11 +26,15 @@ from mptc.derive.differentiate import gradient
 from mptc.ir.axis import SEQ, Axis, Role
 from mptc.ir.node import Node, Op, walk
 from mptc.ir.number import ONE, Monomial
+from mptc.ops.chance import Dropout
+from mptc.ops.choose import Shift
+from mptc.ops.compare import Compare
 from mptc.ops.contract import Contract, Label, Operand, Sum
 from mptc.ops.contract_text import is_constant
 from mptc.ops.elementwise import Map
-from mptc.ops.leaf import Formal
-from mptc.ops.reduce import Lse, Softmax
+from mptc.ops.leaf import Formal, Index, Position
+from mptc.ops.norm import Rms, Rstd
+from mptc.ops.reduce import Lse, Max, Softmax
 from mptc.ops.region import Derivative, Loop, Result
 from mptc.ops.rotary import Rope, token_axis
 from mptc.ops.view import Hold, Limit, View
@@ -160,6 +164,9 @@ class Calculus:
 
     def build(self, op: Op, args: tuple[Node, ...], old: tuple[Node, ...] | None = None) -> Node:
         """The canonical node of an op on canonical arguments. `old`: the arguments that a contract's labels were written for."""
+        lost = [axis for axis in needed(op, old or args) if axis not in args[0].axes]
+        if lost:
+            args = (self.along(args[0], lost), *args[1:])
         match op:
             case Contract():
                 return self.contract(*_relabelled(op, args, old or args))
@@ -181,6 +188,14 @@ class Calculus:
                 return self.rename(args[0], {SEQ: op.over})
             case _:
                 return self.sink(op, *args)
+
+    def along(self, node: Node, axes: Iterable[Axis]) -> Node:
+        """A value that lost axes in what was simplified, with them again: times 1 along each."""
+        parts = [node]
+        for axis in axes:
+            here = self.node(Position() if axis.role is not Role.DIM else Index(axis))
+            parts.append(self.rename(self.node(Compare("=="), here, here), {SEQ: axis} if axis.role is Role.CONTEXT else {}))
+        return self.contract(ONE, [(part, part.axes, Fraction(1)) for part in parts])
 
     def canonical(self, root: Node) -> Node:
         """A raw graph, rebuilt. Derivatives are taken on the way."""
@@ -254,6 +269,19 @@ def bare(node: Node) -> Node:
     return (unviewed(node, contexts[0]) or node) if len(contexts) == 1 else node
 
 
+def needed(op: Op, args: tuple[Node, ...]) -> tuple[Axis, ...]:
+    """The axes that an op asks of its first argument."""
+    match op:
+        case Rms(over=over) | Rstd(over=over) | Softmax(over=over) | Max(over=over):
+            return over
+        case Rope(axis=axis):
+            return (axis, token_axis(args[0].axes))
+        case Shift():
+            return (SEQ,)
+        case _:
+            return ()
+
+
 def unscaled(node: Node) -> Node:
     """What a positive number or learned scales (narrower than it) multiply: it is called the same wherever they were written."""
     op = node.op
@@ -285,6 +313,8 @@ def _relabelled(op: Contract, args: tuple[Node, ...], old: tuple[Node, ...]) -> 
 def _signature(op: Op, calculus: Calculus) -> str:
     if isinstance(op, Formal):
         return f"{op.label}{op.type}"
+    if isinstance(op, Dropout):
+        return f"dropout {op.p}"
     if isinstance(op, Loop):
         return f"{op.label} {op.count} " + " ".join(calculus.key(result)[0] for result in op.results)
     return repr(op)

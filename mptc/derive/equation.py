@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-from mptc.derive.calculus import bare
-from mptc.ir.axis import SEQ, Axis, Role
+from mptc.ir.axis import Axis, Role
 from mptc.ir.node import Node
 from mptc.ir.number import ONE, Monomial
+from mptc.ops.compare import Compare
 from mptc.ops.concat import Concat, Slice
 from mptc.ops.contract import Contract, Sum
 from mptc.ops.contract_text import is_constant
@@ -37,21 +37,26 @@ class Equations:
 
     def text(self, node: Node, token: str, at: int) -> str:
         """A part of an equation, in parentheses where it binds more loosely than `at`."""
-        if SEQ in node.axes and _renames(node) and SEQ not in node.args[0].axes:  # a context value by itself
-            return self.text(node.args[0], token[::-1], at)
-        inner = node.args[0] if isinstance(node.op, View | Limit) else bare(node)
-        viewed = token[::-1] if inner is not node or (SEQ not in node.axes and any(axis.role is Role.CONTEXT for axis in node.axes)) else token
-        if inner in self.names and not isinstance(inner.op, Param):
-            if inner not in self.used and not isinstance(inner.op, Formal):
-                self.used.append(inner)
-            return self.names[inner] + (f"_{viewed[0]}" if not is_constant(inner) and not self.names[inner].endswith(")") else "")
-        code, level = self._written(inner, viewed)
+        node, token = self._entered(node, token)
+        if node in self.names and not isinstance(node.op, Param):
+            if node not in self.used and not isinstance(node.op, Formal):
+                self.used.append(node)
+            return self.names[node] + (letters(node, token) if not self.names[node].endswith(")") else "")
+        code, level = self._written(node, token)
         return code if level >= at else f"({code})"
+
+    def _entered(self, node: Node, token: str) -> tuple[Node, str]:
+        """What is inside a view, where j is the token whose value it is."""
+        if isinstance(node.op, Limit):
+            return self._entered(node.args[0], token)
+        if isinstance(node.op, View) or (_renames(node) and has_token(node) != has_token(node.args[0])):
+            return self._entered(node.args[0], token[::-1])
+        return node, token
 
     def _written(self, node: Node, token: str) -> tuple[str, int]:
         match node.op:
             case View() | Limit():
-                return self._written(node.args[0], token[::-1])
+                return self._written(*self._entered(node, token))
             case Param() | Input() | Formal() | Position() | Length() | Index():
                 return self._leaf(node, token), CALL
             case Sum():
@@ -63,7 +68,7 @@ class Equations:
             case Map():
                 return f"{node.op.name.replace('integral(', '∫').rstrip(')')}({self.text(node.args[0], token, ADD)})", CALL
             case Rope(inverse=inverse):
-                return f"R_{token[0]}{'⁻¹' if inverse else ''} {self.text(node.args[0], token, CHAIN)}", CHAIN
+                return f"R{letters(node, token)}{'⁻¹' if inverse else ''} {self.text(node.args[0], token, CHAIN)}", CHAIN
             case Stream():
                 return self._stream(node, token)
             case Lse() | Softmax() | Max():
@@ -74,6 +79,8 @@ class Equations:
                 return f"rms({self.text(node.args[0], token, ADD)})", CALL
             case Rstd():
                 return f"1/rms({self.text(node.args[0], token, ADD)})", CALL
+            case Compare(sign=sign):
+                return f"({self.text(node.args[0], token, ADD)} {sign} {self.text(node.args[1], token, ADD)})", CALL
             case Concat():
                 return f"[{'; '.join(self.text(arg, token, ADD) for arg in node.args)}]", CALL
             case Slice(part=part):
@@ -86,7 +93,7 @@ class Equations:
             case Param(path=path):
                 return path.rpartition(".")[2]
             case Input(label=label) | Formal(label=label):
-                return f"{label}_{token[1] if SEQ not in node.axes and node.axes else token[0]}"
+                return f"{label}{letters(node, token)}"
             case Position():
                 return token[0]
             case Index(axis=axis):
@@ -97,8 +104,8 @@ class Equations:
     def _sum(self, node: Node, token: str) -> str:
         assert isinstance(node.op, Sum)
         result = ""
-        for coef, arg in zip(node.op.coefs, node.args, strict=True):
-            term = scaled(coef, self.text(arg, token, TIMES))
+        terms = [scaled(coef, self.text(arg, token, TIMES)) for coef, arg in zip(node.op.coefs, node.args, strict=True)]
+        for term in sorted(terms, key=lambda term: term.startswith("(−∂")):
             sign, term = ("−", term[1:]) if term.startswith("−") else ("", term)
             result += f" {sign or '+'} {term}" if result else sign + term
         return result
@@ -113,7 +120,7 @@ class Equations:
         masks = [arg for part in node.args for arg in (part, *part.args[1:]) if isinstance(part.op, Mask | Softmax)]
         token = token[::-1] if any(axis.role is Role.TOKEN for axis in tokens) else token  # summed over those who see
         summed = token[0] if any(axis.role is Role.TOKEN for axis in tokens) else token[1]
-        seen = f"{token[1]}≤{token[0]}" if any(isinstance(mask.op, Mask) and mask.op.past for mask in masks) else summed
+        seen = next((tokens_seen(mask, token) for mask in masks if isinstance(mask.op, Mask)), summed)
         coef = op.coef
         for operand, value in zip(op.operands, map(_number, node.args), strict=True):
             factor = None if value is None else value.power(operand.power)
@@ -125,7 +132,7 @@ class Equations:
             return scaled(coef, matrix), CHAIN if coef == ONE else TIMES
         if not parts:
             return number(coef), TIMES
-        factors = [self._factor(arg, power, token) for arg, power in parts]
+        factors = sorted((self._factor(arg, power, token) for arg, power in parts), key=lambda factor: factor.startswith(("Σ", "log")))
         dims = [str(axis) for axis in over if axis.role is Role.DIM]
         marks = ([f"Σ_{seen}"] if tokens else []) + ([f"Σ_{','.join(dims)}"] if dims else [])
         product = (" " if over else " ⊙ ").join(factors)
@@ -161,24 +168,43 @@ class Equations:
         score = scaled(op.scale, score)
         if op.biased:
             score += f" + {self.text(node.args[3], token, TIMES)}"
-        past = op.causal or (op.masked and isinstance(node.args[-1].op, Mask) and node.args[-1].op.past)
-        seen = f"{token[1]}≤{token[0]}" if past else token[1]
+        seen = f"{token[1]}≤{token[0]}" if op.causal else tokens_seen(node.args[-1], token) if op.masked else token[1]
         return f"Σ_{seen} softmax_{seen}({score}) {self._seen(value, token)}", CHAIN
 
     def _seen(self, node: Node, token: str) -> str:
         """What a token that is seen has: written for its own token, or along the context."""
-        return self.text(node, token[::-1] if SEQ in node.axes else token, CALL)
+        return self.text(node, token[::-1] if has_token(node) else token, CALL)
 
     def _reduction(self, node: Node, token: str) -> tuple[str, int]:
         op = node.op
         assert isinstance(op, Lse | Softmax | Max)
-        past = len(node.args) > 1 and isinstance(node.args[1].op, Mask) and node.args[1].op.past
-        marks = [f"{token[1]}≤{token[0]}" if past else token[1]] if any(axis.role is Role.CONTEXT for axis in op.over) else []
+        marks = [tokens_seen(node.args[-1], token)] if any(axis.role is Role.CONTEXT for axis in op.over) else []
         marks += [str(axis) for axis in op.over if axis.role is Role.DIM]
         inner = self.text(node.args[0], token, ADD)
         if isinstance(op, Lse):
             return f"log Σ_{','.join(marks)} exp({inner})", CHAIN
         return f"{op.name}_{','.join(marks)}({inner})", CALL
+
+
+def tokens_seen(mask: Node, token: str) -> str:
+    """Over which tokens a reduction under a mask goes."""
+    here, there = token[0], token[1]
+    if not isinstance(mask.op, Mask):
+        return there
+    before = "" if mask.op.window is None else f"{here}−{mask.op.window}<"
+    places = f"{before}{there}≤{here}" if mask.op.past else there
+    return f"{places}, seen" if mask.args else places
+
+
+def has_token(node: Node) -> bool:
+    return any(axis.role is Role.TOKEN for axis in node.axes)
+
+
+def letters(node: Node, token: str) -> str:
+    """The tokens that a value belongs to, as its index: i, j, both, or none."""
+    seen = any(axis.role is Role.CONTEXT for axis in node.axes)
+    own = token[0] if has_token(node) else ""
+    return f"_{own}{token[1] if seen else ''}" if own or seen else ""
 
 
 def _renames(node: Node) -> bool:

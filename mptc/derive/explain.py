@@ -6,14 +6,16 @@ from collections import ChainMap
 from dataclasses import dataclass
 
 from mptc.derive import Derived, step_of
-from mptc.derive.equation import Equations
+from mptc.derive.calculus import bare
+from mptc.derive.equation import SEER, Equations, letters
 from mptc.derive.plan import Planner
 from mptc.derive.sums import terms_of
-from mptc.ir.axis import SEQ, Role
+from mptc.ir.axis import Role
 from mptc.ir.node import Node, walk
 from mptc.ir.number import ONE
 from mptc.ir.program import Energy
-from mptc.ops.region import Loop
+from mptc.ops.leaf import Formal
+from mptc.ops.region import everything
 from mptc.source.text import Span
 
 
@@ -30,9 +32,9 @@ class Derivation:
 
 def derivations(derived: Derived) -> list[Derivation]:
     states: dict[tuple[str, int], Node] = {}
-    for node in _states(derived.program.roots):
-        if node in derived.program.spans:
-            states.setdefault(_line(derived.program.spans[node]), node)
+    for node in everything(derived.program.roots):  # the last value of a line is what the statement there updates
+        if node in derived.program.spans and node in derived.program.names and node.args:
+            states[_line(derived.program.spans[node])] = node
     return [_derivation(derived, energy, states.get(_line(energy.used))) for energy in derived.program.energies]
 
 
@@ -44,9 +46,8 @@ def _derivation(derived: Derived, energy: Energy, state: Node | None) -> Derivat
     value = written.of(energy.value)
     where: list[tuple[str, str, str]] = []
     for node in written.used:  # grows while parts name further parts
-        token = "ij" if SEQ in node.axes else "ji"
         axes = ", ".join(str(axis) for axis in node.axes if axis.role is Role.DIM)
-        where.append((f"{c.written[node]}_{token[0]}", written.of(node, token), f"[{axes}]"))
+        where.append((f"{c.written[node]}{letters(node, SEER)}", written.of(node), f"[{axes}]"))
     layer = None if state is None else _layer(derived, energy, state)
     return Derivation(energy, value, Equations(c.names).of(step), tuple(where), layer)
 
@@ -57,26 +58,20 @@ def _layer(derived: Derived, energy: Energy, state: Node) -> str:
     name = derived.program.names.get(state, "x")
     stands = {} if step is None or step is state else {step: f"(−∂E/∂{_variable(energy)})"}
     coef, _ = terms_of(derived.calculus, derived.calculus.canonical(energy.step))[0]
-    names = ChainMap(stands if coef == -ONE else {}, {state: ""}, dict(derived.program.names))
-    return f"{name} ← {Equations(names).of(state)}"
+    names = ChainMap(stands if coef == -ONE else {}, dict(derived.program.names))
+    given = zip(_labels(energy), _arguments(derived, energy), strict=True)
+    at = [f"{label} = {names.get(arg) or Equations(names).of(arg)}" for label, arg in given]
+    return f"{name}_i ← {Equations(names).of(state)}   at {', '.join(at)}"
+
+
+def _arguments(derived: Derived, energy: Energy) -> list[Node]:
+    """What the energy is taken at."""
+    found = (derived.calculus.canonical(arg) for arg in energy.step.args)
+    return [derived.planned.get(bare(arg), arg) for arg in found]
 
 
 def _line(span: Span) -> tuple[str, int]:
     return (span.source.path, span.line)
-
-
-def _states(roots: list[Node]) -> list[Node]:
-    """What statements update: barriers, the results of loops, and what the model gives."""
-    found: list[Node] = list(roots)
-    known: set[Node] = set()
-    pending = list(roots)
-    while pending:
-        for node in walk([pending.pop()], known):
-            known.add(node)
-            if isinstance(node.op, Loop):
-                found += node.op.results
-                pending += node.op.results
-    return found
 
 
 # -- for the terminal --------------------------------------------------------------------------------
@@ -109,11 +104,15 @@ def _section(one: Derivation, number: int) -> str:
 
 
 def _variable(energy: Energy) -> str:
-    return str(energy.formals[0].op.label)  # type: ignore[attr-defined]
+    return _labels(energy)[0]
+
+
+def _labels(energy: Energy) -> list[str]:
+    return [formal.op.label for formal in energy.formals if isinstance(formal.op, Formal)]
 
 
 def _signature(energy: Energy) -> str:
-    first, *rest = (str(formal.op.label) for formal in energy.formals)  # type: ignore[attr-defined]
+    first, *rest = _labels(energy)
     return f"{energy.name}({first}{' | ' + ', '.join(rest) if rest else ''})"
 
 

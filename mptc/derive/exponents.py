@@ -99,7 +99,7 @@ def _sigmoid(c: Calculus, terms: list[tuple[Monomial, Node]]) -> Node | None:
             if rest is node.args[0]:
                 c.fire("sigmoid by hand")
                 return c.map("sigmoid", rest)
-            if is_number(rest) and not rest.op.coef.rational:  # type: ignore[attr-defined]
+            if not sums.terms_of(c, rest):
                 c.fire("sigmoid by hand")
                 return c.map("sigmoid", c.scale(-ONE, node.args[0]))
     return None
@@ -173,7 +173,7 @@ def _log_of_product(c: Calculus, node: Node) -> Node | None:
                 terms.append((Monomial(power), log(c, value)))
             else:
                 rest.append((arg, labels, power))
-    if not terms and (op.coef == ONE or op.coef.rational < 0):
+    if not terms:  # nothing to tame: as it is written, for a rounding may decide what `floor` makes of it
         return None
     c.fire("log of a product")
     coef = op.coef

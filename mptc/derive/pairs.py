@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from mptc.derive import Derived
 from mptc.ir.axis import SEQ, Role
-from mptc.ir.node import Node, walk
+from mptc.ir.node import Node
 from mptc.ops.reduce import Softmax
-from mptc.ops.region import Loop
+from mptc.ops.region import everything
 from mptc.source.text import Span
 
 
 def pairs(derived: Derived) -> list[Span]:
     """Where the spec makes softmax weights that are stored, each place once."""
-    weights = [node for node in _everything(derived.program.roots) if isinstance(node.op, Softmax) and _quadratic(node)]
+    weights = [node for node in everything(derived.program.roots) if isinstance(node.op, Softmax) and _quadratic(node)]
     used = [energy.used for energy in derived.program.energies]
     return list(dict.fromkeys(_place(derived, node, used) for node in weights))
 
@@ -27,7 +27,7 @@ def _place(derived: Derived, node: Node, used: list[Span]) -> Span:
     if node in spans:
         return spans[node]
     reached = {node}
-    for user in _everything(derived.program.roots):
+    for user in everything(derived.program.roots):
         if reached & set(user.args):
             reached.add(user)
             if user in spans:
@@ -37,17 +37,3 @@ def _place(derived: Derived, node: Node, used: list[Span]) -> Span:
 
 def _same_line(one: Span, other: Span) -> bool:
     return one.source is other.source and one.line == other.line
-
-
-def _everything(roots: list[Node]) -> list[Node]:
-    """Every node, those of loops included, arguments first."""
-    found: list[Node] = []
-    known: set[Node] = set()
-    for node in walk(roots):
-        if isinstance(node.op, Loop):
-            found += [inner for inner in _everything(list(node.op.results)) if inner not in known]
-            known |= set(found)
-        if node not in known:
-            known.add(node)
-            found.append(node)
-    return found

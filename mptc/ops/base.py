@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
-from mptc.ir.node import Node, Op
+from mptc.ir.node import Node, Op, Type, absent
 
 Order = tuple[Axis, ...]
 
@@ -70,3 +70,22 @@ class Operation(Op, abstract=True):
 
     def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
         return pointwise(orders)
+
+
+class OfIds(Operation, abstract=True):
+    """Ids from ids, one for one."""
+
+    def infer(self, *types: Type) -> Type:
+        return types[0]
+
+    def cost(self, node: Node, sizes: Mapping[Axis, int]) -> float:
+        return 0.0
+
+    def is_exact(self, node: Node) -> bool:
+        return True
+
+    def takes_exact(self, node: Node, index: int) -> bool:
+        return True
+
+    gradient = absent("ids have no gradient")
+    triton = absent("ids are not computed in kernels")

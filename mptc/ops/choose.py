@@ -10,7 +10,7 @@ import numpy as np
 from mptc.ir.axis import BATCH, CTX, SEQ, Axis
 from mptc.ir.node import Kind, Node, Type, absent, axes_of, make
 from mptc.ops.arrays import Array, Sizes, full
-from mptc.ops.base import Arrangement, Operation, Order
+from mptc.ops.base import Arrangement, OfIds, Operation, Order
 from mptc.ops.compare import Compare
 from mptc.ops.contract import product, summed
 from mptc.ops.leaf import Index, Position
@@ -170,24 +170,10 @@ class Entry(Operation):
 
 
 @dataclass(frozen=True)
-class TypeOf(Operation):
+class TypeOf(OfIds):
     """The type of each id, by the ids where types begin (`bounds`, in order); masked ids stay masked."""
 
     bounds: tuple[int, ...]
-
-    def infer(self, *types: Type) -> Type:
-        return types[0]
-
-    def cost(self, node: Node, sizes: Sizes) -> float:
-        return 0.0
-
-    gradient = absent("ids have no gradient")
-
-    def is_exact(self, node: Node) -> bool:
-        return True
-
-    def takes_exact(self, node: Node, index: int) -> bool:
-        return True
 
     def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
         return np.asarray(np.searchsorted(np.asarray(self.bounds), arrays[0], side="right") - 1)
@@ -195,8 +181,6 @@ class TypeOf(Operation):
     def torch(self, site: Site) -> str:
         bounds = ", ".join(f"({site.whole(0)} >= {bound}).long()" for bound in self.bounds[1:])
         return f"sum([{bounds}], start=({site.whole(0)} >= 0).long() - 1)" if bounds else f"({site.whole(0)} >= 0).long() - 1"
-
-    triton = absent("ids are not computed in kernels")
 
     def onnx(self, site: OnnxSite) -> str:
         return onnx_type_of(self, site)

@@ -27,6 +27,8 @@ def scalar(coef: Monomial, sizes: Mapping[Axis, int]) -> str:
 
 def scaled(code: str, coef: Monomial, sizes: Mapping[Axis, int]) -> str:
     """`coef · code`"""
+    if code == "1":
+        return scalar(coef, sizes)
     if coef == Monomial(Fraction(1)):
         return code
     if coef == Monomial(Fraction(-1)):

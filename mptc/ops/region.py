@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mptc.ir.axis import Axis
-from mptc.ir.node import Interior, Node, Type, absent, listed
+from mptc.ir.node import Interior, Node, Type, absent, listed, walk
 from mptc.ops.base import Operation
 
 
@@ -107,3 +107,13 @@ def _narrower(what: str, nodes: Sequence[Node], formals: Sequence[Node]) -> str 
         if not set(node.axes) <= set(formal.axes) or node.type.kind is not formal.type.kind:
             return f"{what} {node.type} does not fit the variable {formal.type}"
     return None
+
+
+def everything(roots: Iterable[Node], known: set[Node] | None = None) -> Iterator[Node]:
+    """Every node that roots need, those of loops included: arguments before what uses them, a loop's body before the loop."""
+    known = set() if known is None else known
+    for node in walk(roots, known):
+        if isinstance(node.op, Loop):
+            yield from everything(node.op.results, known)
+        known.add(node)
+        yield node

@@ -10,7 +10,7 @@ import numpy as np
 from mptc.ir.axis import BATCH, SEQ, Axis
 from mptc.ir.node import Kind, Node, Type, absent, axes_of
 from mptc.ops.arrays import Array, Sizes, spread
-from mptc.ops.base import Arrangement, Operation, Order, pointwise
+from mptc.ops.base import Arrangement, OfIds, Operation, Order, pointwise
 from mptc.ops.onnx_token import onnx_next
 from mptc.ops.sample import K, Sample, of
 from mptc.ops.site import OnnxSite, Site
@@ -19,22 +19,8 @@ IDS = Type((BATCH, SEQ), Kind.ID)
 
 
 @dataclass(frozen=True)
-class Next(Operation):
+class Next(OfIds):
     """The ids one position later; the last one masked (-1)."""
-
-    def infer(self, *types: Type) -> Type:
-        return types[0]
-
-    def cost(self, node: Node, sizes: Sizes) -> float:
-        return 0.0
-
-    gradient = absent("ids have no gradient")
-
-    def is_exact(self, node: Node) -> bool:
-        return True
-
-    def takes_exact(self, node: Node, index: int) -> bool:
-        return True
 
     def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
         place = node.axes.index(SEQ)

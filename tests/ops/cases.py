@@ -13,6 +13,7 @@ from mptc.interpret import Sizes
 from mptc.ir.axis import BATCH, CTX, SEQ, Axis, context, dim
 from mptc.ir.node import Absent, Kind, Node, Type, make
 from mptc.ir.number import ONE, Monomial
+from mptc.ops.choose import Lookup
 from mptc.ops.compare import Compare
 from mptc.ops.contract import Contract, Operand, Sum
 from mptc.ops.elementwise import Map
@@ -24,7 +25,6 @@ from mptc.ops.sample import SIZES as SAMPLE_SIZES
 from mptc.ops.sample import D, E, K, Sample, of
 from mptc.ops.stream import Stream
 from mptc.ops.table import absences, every_op
-from mptc.ops.choose import Lookup
 from mptc.ops.token import IDS, CrossEntropy
 from mptc.ops.view import View
 

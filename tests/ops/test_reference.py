@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from itertools import permutations
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,8 @@ def ambient() -> dict[str, Any]:
     position = torch.arange(SIZES[SEQ])
     like = torch.zeros((), dtype=torch.float64)
     known = {"seq": SIZES[SEQ], "position": position, "behind": position[:, None] - position}
-    return {"torch": torch, "F": F, **HELPERS, **known, "device": like.device, "dtype": like.dtype, "like": like}
+    module = SimpleNamespace(training=False)
+    return {"torch": torch, "F": F, "self": module, **HELPERS, **known, "device": like.device, "dtype": like.dtype, "like": like}
 
 
 def ask(name: str, scope: dict[str, Any]) -> str:

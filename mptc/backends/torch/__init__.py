@@ -14,10 +14,10 @@ from mptc.backends.torch.function import Class, Function, Module, ambient_name
 from mptc.backends.torch.lines import Comments, Plan, aligned
 from mptc.backends.torch.names import Names
 from mptc.ir.axis import BATCH, SEQ, Axis
-from mptc.ir.node import Kind, Node, walk
+from mptc.ir.node import Kind, Node
 from mptc.ir.program import Parameter, Program
 from mptc.ops.leaf import Input
-from mptc.ops.region import Loop
+from mptc.ops.region import Loop, everything
 from mptc.source.text import Span
 
 PASSES = 6  # of writing a module again, each breaking the lines that the one before found too long
@@ -44,11 +44,7 @@ def _written(program: Program, plan: Plan, layers: Mapping[Node, list[str]], ste
 
 def _states(roots: list[Node]) -> set[Node]:
     """What a loop hands on needs a name."""
-    found: set[Node] = set()
-    for node in walk(roots):
-        if isinstance(node.op, Loop):
-            found |= set(node.op.results) | _states(list(node.op.results))
-    return found
+    return {result for node in everything(roots) if isinstance(node.op, Loop) for result in node.op.results}
 
 
 def _place(program: Program, node: Node) -> str:
@@ -71,8 +67,8 @@ def _model(program: Program, written: Module) -> Class:
         function.text[node] = node.op.label
         function.names.held.add(node.op.label)
         made.arguments.append(node.op.label)
-    needed = set(walk([output.node for output in program.outputs]))
-    lines = function.scope(made.scope, lambda node: node in needed)
+    needed = set(everything([output.node for output in program.outputs]))
+    lines = function.scope(made.scope, needed)
     results = [function.expanded_to(output.node, (BATCH, SEQ, *output.axes)) for output in program.outputs]
     lines += _evaluation(program, function, needed, results)
     made.lines = [*_ambient(program, function), *written.unpacked(made), *lines, f"return Output({', '.join(results)})"]
@@ -84,16 +80,16 @@ def _evaluation(program: Program, function: Function, needed: set[Node], results
     lines: list[str] = ["evaluated, probes = None, {}"]
     done = set(needed)
     if program.loss is not None:
-        wanted = set(walk([program.loss])) - done
-        inner = function.scope(function.made.scope, lambda node: node in wanted)
+        wanted = set(everything([program.loss])) - done
+        inner = function.scope(function.made.scope, wanted)
         done |= wanted
         lines += ["if loss:", *("    " + line for line in inner), f"    evaluated = {function.code(program.loss)}"]
     if program.probes:
         inner = []
         for name, node in program.probes:
-            wanted = set(walk([node])) - done
+            wanted = set(everything([node])) - done
             done |= wanted
-            inner += function.scope(function.made.scope, lambda node, wanted=wanted: node in wanted)  # type: ignore[misc]
+            inner += function.scope(function.made.scope, wanted)
             inner.append(f'probes["{name}"] = {function.code(node)}')
         lines += ["if probe:", *("    " + line for line in inner)]
     return [*lines, "if loss or probe:", f"    return Evaluation({', '.join(results)}, loss=evaluated, probes=probes)"]
@@ -102,7 +98,7 @@ def _evaluation(program: Program, function: Function, needed: set[Node], results
 def _ambient(program: Program, function: Function) -> list[str]:
     """What depends on the length of the sequence alone, computed once."""
     asked = function.made.ambient
-    first = program.inputs[0]
+    first = next(node for node in program.inputs if SEQ in node.axes)
     assert isinstance(first.op, Input)
     like = _any_parameter(program)
     lines = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
 from mptc.backends.layout import Layout
@@ -55,6 +55,7 @@ class Function(Writer):
     def __init__(self, module: Module, made: Class, names: Names) -> None:
         super().__init__(module.plan, module.layout, module.program.sizes, names, module.comments)
         self.module, self.made = module, made
+        self.copies: dict[Node, str] = {}  # what a copy of each stack is called
 
     # -- what comes from elsewhere ----------------------------------------------------------------------
 
@@ -103,10 +104,11 @@ class Function(Writer):
 
     # -- statements -----------------------------------------------------------------------------------
 
-    def scope(self, scope: Scope, wanted: Callable[[Node], bool] = lambda node: True) -> list[str]:
+    def scope(self, scope: Scope, wanted: Container[Node] | None = None) -> list[str]:
+        """The lines of a scope, or of those of its nodes that are wanted."""
         lines: list[str] = []
         for node in scope.nodes:
-            if not wanted(node):
+            if wanted is not None and node not in wanted:
                 continue
             if isinstance(node.op, Loop):
                 lines += self.loop(node)
@@ -128,8 +130,8 @@ class Function(Writer):
             states.append(name)
             lines += before
         body = self.plan.scopes.bodies[node]
-        inside = self.stacked(op, body, states) if op.label is not None else self.repeated(op, body, states)
-        head = f"for {camel(op.label).lower()} in self.{self.attribute(op)}:" if op.label is not None else f"for _ in range({op.count}):"
+        inside = self.stacked(node, body, states) if op.label is not None else self.repeated(op, body, states)
+        head = f"for {self.copies[node]} in self.{self.attribute(op)}:" if op.label is not None else f"for _ in range({op.count}):"
         for user, scope in [pair for formal in (node,) for pair in self.plan.uses.get(formal, [])]:
             assert isinstance(user.op, Result), scope
             self.text[user] = states[user.op.index]
@@ -183,13 +185,16 @@ class Function(Writer):
             return []
         return [f"{', '.join(name for name, _ in moved)} = {', '.join(code for _, code in moved)}"]
 
-    def stacked(self, op: Loop, body: Scope, states: list[str]) -> list[str]:
+    def stacked(self, node: Node, body: Scope, states: list[str]) -> list[str]:
         """The call of one copy. Its class is written first: that tells what it needs."""
+        op = node.op
+        assert isinstance(op, Loop)
         assert op.label is not None
+        copy = self.copies[node] = self.names.take(camel(op.label).lower())
         made = self.module.stack_class(op, body)
         self.made.stacks.append((self.attribute(op), made.name, op.count))
         extra = [self.code(node) for node in made.captured] + [self.provide(name) for name in made.ambient]
-        return [f"{', '.join(states)} = {camel(op.label).lower()}({', '.join([*states, *extra])})"]
+        return [f"{', '.join(states)} = {copy}({', '.join([*states, *extra])})"]
 
 
 def ambient_name(request: str) -> str:

@@ -69,7 +69,7 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
 def shift(x: Tensor, by: int, dim: int, blank: int = 0) -> Tensor:
     """x with every entry `by` places later along a dimension (earlier below 0), and `blank` where nothing came from."""
     length = x.shape[dim]
-    kept = x.narrow(dim, max(0, -by), max(0, length - abs(by)))
+    kept = x.narrow(dim, min(max(0, -by), length), max(0, length - abs(by)))
     shape = list(x.shape)
     shape[dim] = min(abs(by), length)
     empty_ = x.new_full(shape, blank)

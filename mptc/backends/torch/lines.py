@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -91,7 +92,7 @@ class Plan:
             self.crowded.add(max(heavy, key=lambda part: (self.weight[part] * 2 <= self.weight[node] + 1, self.weight[part])))
 
 
-class Writer:
+class Writer(ABC):
     """Writes the scopes that belong to one function."""
 
     def __init__(self, plan: Plan, layout: Layout, sizes: Mapping[Axis, int], names: Names, comments: Comments) -> None:
@@ -101,13 +102,13 @@ class Writer:
 
     # -- what the module provides ----------------------------------------------------------------------
 
+    @abstractmethod
     def provide(self, name: str) -> str:
         """What a facet asks its site for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parameter_text(self, node: Node) -> str:
         """A parameter where it is read."""
-        raise NotImplementedError
 
     # -- expressions ----------------------------------------------------------------------------------
 

@@ -1,0 +1,52 @@
+"""Dropout (Srivastava et al., JMLR 2014): in training each number is 0 with probability p, else divided by 1 - p; in evaluation nothing happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import count
+
+import numpy as np
+
+from mptc.ir.node import Node, Type, absent
+from mptc.ops.arrays import Array, Sizes
+from mptc.ops.base import Operation
+from mptc.ops.sample import D, E, Sample, of
+from mptc.ops.site import OnnxSite, Site
+
+_draws = count()
+
+
+@dataclass(frozen=True)
+class Dropout(Operation):
+    """`draw` tells one use from every other: each draws for itself, in every pass of a loop anew."""
+
+    p: Fraction
+    draw: int
+
+    def infer(self, *types: Type) -> Type:
+        return Type(types[0].axes)
+
+    def cost(self, node: Node, sizes: Sizes) -> float:
+        return float(np.prod([sizes[axis] for axis in node.axes]))
+
+    gradient = absent("does not stand in an energy")
+
+    def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
+        return np.asarray(arrays[0])
+
+    def torch(self, site: Site) -> str:
+        return f"F.dropout({site.whole(0)}, {float(self.p)!r}, self.training)"
+
+    triton = absent("printed by the region that contains it")
+
+    def onnx(self, site: OnnxSite) -> str:
+        return site.inputs[0]
+
+    @staticmethod
+    def samples() -> tuple[Sample, ...]:
+        return (Sample(Dropout(Fraction(1, 10), 0), (of(D, E),)),)
+
+
+def dropout(p: Fraction) -> Dropout:
+    return Dropout(p, next(_draws))

@@ -1,0 +1,386 @@
+"""The naive meaning of a spec: its raw IR by the definitions of the language, in torch with named axes.
+
+It shares nothing with what it judges: no canonical form, no printer, no `reference` facet. A `grad` is `torch.autograd.grad` of the energy
+as it was written, so what the compiler derives by symbols is held against what autograd finds by numbers, twice over in training.
+
+Every value is a tensor whose dimensions are the sorted axes of its node's type. All operations can be differentiated twice.
+"""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mptc.ir.axis import BATCH, SEQ, Axis, Role
+from mptc.ir.node import Node, axes_of
+from mptc.ir.program import Program
+from mptc.ops.leaf import Mask
+from tests.quadrature import Integral
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass
+class Meaning:
+    """The values of one call. `largest`: the largest number met on the way; beyond 1e75 or so its powers in a gradient may not fit into float64."""
+
+    outputs: tuple[Tensor, ...]
+    loss: Tensor | None
+    probes: dict[str, Tensor]
+    largest: float
+
+
+def meaning(program: Program, parameters: Tensors, inputs: Tensors) -> Meaning:
+    """What the program computes. `parameters` by path (`layers.3.W`), in declared order of axes; `inputs` `[batch, seq, *axes]`."""
+    batch, seq = next(iter(inputs.values())).shape[:2]
+    sizes = {**program.sizes, BATCH: batch, SEQ: seq}
+    scope = Scope(Given(sizes, parameters, inputs))
+    outputs = tuple(full(scope, output.node, (BATCH, SEQ, *(a for a in output.axes if a not in (BATCH, SEQ)))) for output in program.outputs)
+    loss = None if program.loss is None else scope.value(program.loss)
+    probes = {name: scope.value(node) for name, node in program.probes}
+    return Meaning(outputs, loss, probes, scope.given.largest)
+
+
+def full(scope: Scope, node: Node, axes: tuple[Axis, ...]) -> Tensor:
+    """A value with exactly these axes in this order, repeated along those that it is constant along."""
+    wide = onto(scope.value(node), node.axes, axes_of(axes))
+    return wide.expand([scope.given.size(axis) for axis in axes_of(axes)]).permute([axes_of(axes).index(axis) for axis in axes])
+
+
+def onto(value: Tensor, axes: tuple[Axis, ...], wider: tuple[Axis, ...]) -> Tensor:
+    """A dimension of size 1 for every axis that the value lacks."""
+    return value.reshape([value.shape[axes.index(axis)] if axis in axes else 1 for axis in wider])
+
+
+@dataclass
+class Given:
+    sizes: Mapping[Axis, int]
+    parameters: Tensors
+    inputs: Tensors
+    largest: float = 0.0
+
+    def met(self, value: Any) -> None:
+        if isinstance(value, Tensor) and value.is_floating_point() and value.numel():
+            top = value.detach().abs()
+            self.largest = max(self.largest, float(top[top != math.inf].amax()) if bool((top != math.inf).any()) else 0.0)
+
+    def size(self, axis: Axis) -> int:
+        return self.sizes[SEQ] if axis.role is Role.CONTEXT else self.sizes[axis]
+
+
+@dataclass
+class Scope:
+    """Values by node. A pass of a loop and the inside of a derivative are scopes of their own, below the one around them."""
+
+    given: Given
+    outer: Scope | None = None
+    copies: tuple[int, ...] = ()
+    known: dict[Node, Any] = field(default_factory=dict)
+
+    def find(self, node: Node) -> Any:
+        if node in self.known:
+            return self.known[node]
+        return None if self.outer is None else self.outer.find(node)
+
+    def value(self, node: Node) -> Any:
+        found = self.find(node)
+        if found is None:
+            found = self.known[node] = MEANINGS[type(node.op).__name__](self, node)
+            self.given.met(found)
+        return found
+
+    def args(self, node: Node) -> list[Tensor]:
+        return [self.value(arg) for arg in node.args]
+
+    def lined_up(self, node: Node, axes: tuple[Axis, ...] | None = None) -> list[Tensor]:
+        """The arguments with the axes of the result, to work element by element."""
+        return [onto(self.value(arg), arg.axes, axes or node.axes) for arg in node.args]
+
+
+# -- leaves --------------------------------------------------------------------------------------------
+
+
+def _param(scope: Scope, node: Node) -> Tensor:
+    path = node.op.path
+    for copy in scope.copies:
+        path = path.replace("[*]", f".{copy}", 1)
+    return scope.given.parameters[path].permute([node.op.order.index(axis) for axis in node.axes])
+
+
+def _input(scope: Scope, node: Node) -> Tensor:
+    declared = (BATCH, SEQ, *node.op.order)
+    return scope.given.inputs[node.op.label].permute([declared.index(axis) for axis in node.axes])
+
+
+def _mask(scope: Scope, node: Node) -> Tensor:
+    seen = torch.ones([scope.given.size(axis) for axis in node.axes], dtype=torch.bool)
+    if node.op.past or node.op.window is not None:
+        tokens = torch.arange(scope.given.size(SEQ))
+        behind = tokens[:, None] - tokens[None, :]
+        allowed = behind >= 0 if node.op.window is None else (behind >= 0) & (behind < node.op.window)
+        seen = seen & onto(allowed, (SEQ, node.op.over), node.axes)
+    for condition in scope.lined_up(node):
+        seen = seen & (condition != 0)
+    return seen.double()
+
+
+# -- products and sums ----------------------------------------------------------------------------------
+
+
+def _contract(scope: Scope, node: Node) -> Tensor:
+    """c · Σ_bound Π operand^power. What a mask hides is put to 0 before it is multiplied: something infinite there must not matter."""
+    letters: dict[Axis | int, str] = {}
+    masks: list[tuple[str, Tensor]] = []
+    factors: list[tuple[str, Tensor]] = []
+    for operand, arg in zip(node.op.operands, node.args, strict=True):
+        labels = "".join(letters.setdefault(label, string.ascii_letters[len(letters)]) for label in operand.labels)
+        value = scope.value(arg) if operand.power == 1 else scope.value(arg) ** float(operand.power)
+        (masks if isinstance(arg.op, Mask) else factors).append((labels, value))
+    for labels, mask in masks:
+        place = next((index for index, (wide, _) in enumerate(factors) if set(labels) <= set(wide)), None)
+        if place is None:
+            factors.append((labels, mask))
+        else:
+            wide, value = factors[place]
+            factors[place] = (wide, torch.where(among(mask, labels, wide) != 0, value, 0.0))
+    coef = node.op.coef.evaluate(scope.given.sizes)
+    if not factors:
+        return torch.tensor(coef, dtype=torch.float64)
+    result = "".join(letters[axis] for axis in node.axes)
+    return coef * torch.einsum(",".join(labels for labels, _ in factors) + "->" + result, *(value for _, value in factors))
+
+
+def among(value: Tensor, labels: str, wide: str) -> Tensor:
+    """A tensor with the dimensions `labels`, to broadcast with one of dimensions `wide`."""
+    own = [label for label in wide if label in labels]
+    turned = value.permute([labels.index(label) for label in own])
+    return turned.reshape([value.shape[labels.index(label)] if label in labels else 1 for label in wide])
+
+
+def _sum(scope: Scope, node: Node) -> Tensor:
+    terms = zip(node.op.coefs, scope.lined_up(node), strict=True)
+    return sum((coef.evaluate(scope.given.sizes) * term for coef, term in terms), torch.zeros([], dtype=torch.float64))
+
+
+# -- reductions -----------------------------------------------------------------------------------------
+
+
+def _masked(scope: Scope, node: Node) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """The value over all its axes, which of them are seen, and the dimensions reduced."""
+    axes = axes_of((*node.axes, *node.op.over))
+    value, *masks = scope.lined_up(node, axes)
+    seen = torch.ones([], dtype=torch.bool)
+    for mask in masks:
+        seen = seen & (mask != 0)
+    value, seen = torch.broadcast_tensors(value, seen)
+    return value, seen, tuple(axes.index(axis) for axis in node.op.over)
+
+
+def _exponentials(scope: Scope, node: Node) -> tuple[Tensor, Tensor, Tensor]:
+    """exp(value - top), their sum, and the top: what is not seen is 0, and no gradient flows through the top."""
+    value, seen, places = _masked(scope, node)
+    top = torch.where(seen, value, -math.inf).amax(places, keepdim=True).detach()
+    top = torch.where(top.isfinite(), top, 0.0)
+    above = torch.where(seen, torch.where(seen, value - top, 0.0).exp(), 0.0)
+    return above, above.sum(places, keepdim=True), top
+
+
+def _lse(scope: Scope, node: Node) -> Tensor:
+    _, below, top = _exponentials(scope, node)
+    _, _, places = _masked(scope, node)
+    safe = torch.where(below > 0, below, 1.0).log()
+    return torch.where(below > 0, safe + top, -math.inf).squeeze(places)
+
+
+def _softmax(scope: Scope, node: Node) -> Tensor:
+    above, below, _ = _exponentials(scope, node)
+    return above / torch.where(below > 0, below, 1.0)
+
+
+def _max(scope: Scope, node: Node) -> Tensor:
+    value, seen, places = _masked(scope, node)
+    return torch.where(seen, value, -math.inf).amax(places)
+
+
+def _rms(scope: Scope, node: Node) -> Tensor:
+    (value,) = scope.args(node)
+    places = tuple(node.axes.index(axis) for axis in node.op.over)
+    return value / ((value**2).mean(places, keepdim=True) + float(node.op.eps)).sqrt()
+
+
+def _rope(scope: Scope, node: Node) -> Tensor:
+    """Pairs (e_m, e_(m + key/2)) turned by position · base^(-2m / key)."""
+    (value,) = scope.args(node)
+    token = SEQ if SEQ in node.axes else next(axis for axis in node.axes if axis.role is Role.CONTEXT)
+    size, length = scope.given.size(node.op.axis), scope.given.size(token)
+    place = node.axes.index(node.op.axis)
+    rates = torch.tensor([float(node.op.base) ** (-2 * pair / size) for pair in range(size // 2)], dtype=torch.float64)
+    angle = onto(torch.arange(length).double()[:, None] * rates, (token, node.op.axis), node.axes)
+    first, second = value.chunk(2, dim=place)
+    return torch.cat((first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()), dim=place)
+
+
+# -- element by element ----------------------------------------------------------------------------------
+
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "exp": torch.exp,
+    "log": torch.log,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "softplus": lambda z: torch.logaddexp(z, torch.zeros_like(z)),
+    "relu": torch.relu,
+    "relu2": lambda z: torch.relu(z) ** 2,
+    "gelu": lambda z: z * (1 + torch.erf(z / math.sqrt(2))) / 2,
+    "silu": lambda z: z * torch.sigmoid(z),
+    "abs": torch.abs,
+    "sign": torch.sign,
+    "ceil": torch.ceil,
+    "floor": torch.floor,
+}
+
+
+def _map(scope: Scope, node: Node) -> Tensor:
+    (value,) = scope.args(node)
+    function = FUNCTIONS[node.op.function]
+    return Integral.apply(value, function) if node.op.order == -1 else function(value)
+
+
+COMPARISONS = {"<": torch.lt, "<=": torch.le, ">": torch.gt, ">=": torch.ge, "==": torch.eq}
+
+
+def _compare(scope: Scope, node: Node) -> Tensor:
+    return COMPARISONS[node.op.sign](*scope.lined_up(node)).double()
+
+
+def _where(scope: Scope, node: Node) -> Tensor:
+    condition, left, right = scope.lined_up(node)
+    return torch.where(condition != 0, left, right)
+
+
+def _extreme(scope: Scope, node: Node) -> Tensor:
+    """Of two that are equal, the first."""
+    left, right = scope.lined_up(node)
+    return torch.where(left >= right if node.op.largest else left <= right, left, right)
+
+
+# -- ids and losses -------------------------------------------------------------------------------------
+
+
+def _lookup(scope: Scope, node: Node) -> Tensor:
+    table, ids = scope.args(node)
+    place = node.args[0].axes.index(node.op.axis)
+    inside = (ids >= 0) & (ids < table.shape[place])
+    rows = table.movedim(place, 0)[torch.where(inside, ids, 0)]
+    rows = torch.where(inside.reshape(*ids.shape, *[1] * (table.dim() - 1)), rows, 0.0)
+    order = (*node.args[1].axes, *(axis for axis in node.args[0].axes if axis != node.op.axis))
+    return rows.permute([order.index(axis) for axis in node.axes])
+
+
+def _next(scope: Scope, node: Node) -> Tensor:
+    (ids,) = scope.args(node)
+    place = node.axes.index(SEQ)
+    return torch.cat((ids.narrow(place, 1, ids.shape[place] - 1), torch.full_like(ids.narrow(place, 0, 1), -1)), dim=place)
+
+
+def _cross_entropy(scope: Scope, node: Node) -> Tensor:
+    axes = axes_of((*node.args[1].axes, *node.args[0].axes))
+    logits, ids = scope.lined_up(node, axes)
+    place = axes.index(node.op.axis)
+    one_hot = ids == onto(torch.arange(logits.shape[place]), (node.op.axis,), axes)
+    counts = (ids >= 0).squeeze(place)
+    chosen = torch.where(one_hot, logits, 0.0).sum(place)
+    losses = torch.where(counts, logits.logsumexp(place) - chosen, 0.0)
+    return losses.sum() / counts.expand(losses.shape).sum() if node.op.mean else losses
+
+
+def _mean_loss(scope: Scope, node: Node) -> Tensor:
+    value, *ids = scope.lined_up(node, axes_of(axis for arg in node.args for axis in arg.axes))
+    counts = torch.ones_like(value)
+    for each in ids:
+        counts = counts * (each >= 0)
+    return (value * counts).sum() / counts.sum()
+
+
+# -- regions --------------------------------------------------------------------------------------------
+
+
+def _derivative(scope: Scope, node: Node) -> Tensor:
+    """∂(Σ energy)/∂variable. The variable is a node of its own in autograd's graph, so what the conditions share with it is held fixed."""
+    variable, *conditions = scope.args(node)
+    wide = node.op.formals[0].axes
+    with torch.enable_grad():
+        moved = onto(variable, node.args[0].axes, wide).expand([scope.given.size(axis) for axis in wide]).clone()
+        if not moved.requires_grad:
+            moved.requires_grad_()
+        inside = Scope(scope.given, scope, scope.copies)
+        inside.known[node.op.formals[0]] = moved
+        for formal, arg, value in zip(node.op.formals[1:], node.args[1:], conditions, strict=True):
+            inside.known[formal] = onto(value, arg.axes, formal.axes).expand([scope.given.size(axis) for axis in formal.axes])
+        energy = full(inside, node.op.energy, axes_of((BATCH, SEQ, *node.op.energy.axes)))
+        if not energy.requires_grad:
+            return torch.zeros_like(moved)
+        (step,) = torch.autograd.grad(energy.sum(), moved, create_graph=True, allow_unused=True)
+    return torch.zeros_like(moved) if step is None else step
+
+
+def _loop(scope: Scope, node: Node) -> list[Tensor]:
+    state = scope.args(node)
+    state = [onto(value, arg.axes, formal.axes) for value, arg, formal in zip(state, node.args, node.op.formals, strict=True)]
+    for index in range(node.op.count):
+        copies = scope.copies if node.op.label is None else (*scope.copies, index)
+        inside = Scope(scope.given, scope, copies, dict(zip(node.op.formals, state, strict=True)))
+        state = [onto(inside.value(result), result.axes, formal.axes) for result, formal in zip(node.op.results, node.op.formals, strict=True)]
+    return state
+
+
+def _same(scope: Scope, node: Node) -> Tensor:
+    return scope.value(node.args[0])
+
+
+def _view(scope: Scope, node: Node) -> Tensor:
+    """`seq` in its place among the sorted axes becomes the context; a value that is the same for every token stays so."""
+    (value,) = scope.args(node)
+    seen = [node.op.over if axis == SEQ else axis for axis in node.args[0].axes]
+    if SEQ not in node.args[0].axes:
+        return onto(value, node.args[0].axes, node.axes).expand([scope.given.size(axis) for axis in node.axes])
+    return value.permute([seen.index(axis) for axis in node.axes])
+
+
+MEANINGS: dict[str, Callable[[Scope, Node], Any]] = {
+    "Param": _param,
+    "Input": _input,
+    "Position": lambda scope, node: torch.arange(scope.given.size(SEQ)).double(),
+    "Index": lambda scope, node: torch.arange(scope.given.size(node.op.axis)).double(),
+    "Mask": _mask,
+    "Contract": _contract,
+    "Sum": _sum,
+    "Lse": _lse,
+    "Softmax": _softmax,
+    "Max": _max,
+    "Rms": _rms,
+    "Rope": _rope,
+    "Map": _map,
+    "Compare": _compare,
+    "Where": _where,
+    "Extreme": _extreme,
+    "Lookup": _lookup,
+    "Next": _next,
+    "CrossEntropy": _cross_entropy,
+    "MeanLoss": _mean_loss,
+    "Derivative": _derivative,
+    "Loop": _loop,
+    "Result": lambda scope, node: scope.value(node.args[0])[node.op.index],
+    "View": _view,
+    "Hold": _same,
+    "Limit": _same,
+    "Stop": lambda scope, node: scope.value(node.args[0]).detach(),
+}
