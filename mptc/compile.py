@@ -39,7 +39,10 @@ def check(source: Source, diagnostics: Diagnostics, settings: Mapping[str, str] 
     from mptc.model.resolve import resolve
 
     model = resolve(source, settings, variant, diagnostics)
-    raw = None if model is None else build(model, Diagnostics())
+    later = Diagnostics()
+    raw = None if model is None else build(model, later)
+    for one in later.found:
+        diagnostics.add("W0602", one.span, one.message, help="it is well formed, but `mptc compile` will refuse it")
     for span in pairs(derive(raw)) if raw is not None else ():
         diagnostics.add("W0601", span, "this score is computed and stored for each pair of tokens", help="fused attention takes " + FUSED)
 
@@ -82,6 +85,13 @@ def show(source: Source, diagnostics: Diagnostics, stage: str, settings: Mapping
 
         return derivation(derived)
     return _torch(derived)
+
+
+def formatted(source: Source, diagnostics: Diagnostics) -> str | None:
+    """The text in its one layout; None where it has errors."""
+    from mptc.syntax.format import format
+
+    return format(source, diagnostics)
 
 
 def _derived(source: Source, diagnostics: Diagnostics, settings: Mapping[str, str], variant: str | None) -> Derived | None:

@@ -11,7 +11,8 @@ from mptc import __version__
 COMMANDS = {
     "check": "Report what is wrong with a spec.",
     "compile": "Write a spec's module, or print a stage.",
-    "explain": "Explain a diagnostic code.",
+    "fmt": "Lay out specs in the one canonical way.",
+    "explain": "Explain a diagnostic code, or list all.",
     "train": "Train a model on the bytes of a text.",
     "generate": "Continue a prompt.",
 }

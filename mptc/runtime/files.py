@@ -19,6 +19,8 @@ def write_all(files: Mapping[Path, str]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             pending[path] = _neighbour(path)
             pending[path].write_text(text, encoding="utf-8", newline="\n")
+            if path.exists():
+                shutil.copymode(path, pending[path])
             sync(pending[path])
         for path, temporary in pending.items():
             temporary.replace(path)

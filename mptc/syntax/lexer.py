@@ -13,6 +13,7 @@ from mptc.syntax.problems import Problems
 from mptc.syntax.tables import END, load
 
 NEWLINE = "_NL"
+COMMENT = "COMMENT"
 LONGEST_NAME = 100
 LARGEST_EXPONENT = 300
 LONGEST_NUMBER = 60
@@ -86,6 +87,11 @@ def tokenize(text: str, problems: Problems) -> list[Token]:
     return [*tokens, Token(END, "", len(text), len(text))]
 
 
+def comments(text: str) -> list[Token]:
+    """What `tokenize` leaves out and a reader of the text would miss."""
+    return [Token(COMMENT, match.group().rstrip(), *match.span()) for match in _pattern().finditer(text) if match.lastgroup == COMMENT]
+
+
 _KINDS = frozenset({"STRING", NEWLINE})
 _TAKEN_FOR = {"open_string": "STRING", "underscored": "NAME"}
 
@@ -103,13 +109,14 @@ def _check_number(text: str, start: int, end: int, problems: Problems) -> int:
         problems.add("E0103", start, more.end(), f"`{_short(text[start : more.end()])}` is not a number", help)
     elif more:
         problems.add("E0103", start, more.end(), "a number does not end with a point", f"write `{_short(text[start:end])}`")
-    elif _too_large(text[start:end]):
+    elif too_large(text[start:end]):
         help = f"a number has at most {LONGEST_NUMBER} characters and an exponent of at most {LARGEST_EXPONENT}"
         problems.add("E0103", start, end, "this number is out of range", help)
     return more.end() if more else end
 
 
-def _too_large(number: str) -> bool:
+def too_large(number: str) -> bool:
+    """Numbers are exact, so their length and exponent have limits."""
     _, _, exponent = number.lower().partition("e")
     return len(number) > LONGEST_NUMBER or (exponent != "" and abs(int(exponent)) > LARGEST_EXPONENT)
 

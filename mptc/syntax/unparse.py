@@ -1,7 +1,6 @@
-"""Tree to text, in the one canonical layout: `parse(unparse(t)) == t`.
+"""A tree without a text to text: `parse(unparse(t)) == t`.
 
-The text of a statement begins at the margin and is indented by the braces around it, so that what stood between two statements of a source (a
-comment) can be put back between their texts.
+Of a tree that was read, `format` keeps more: comments, parentheses and empty lines. What is written here is plain, and `format` lays it out.
 """
 
 from __future__ import annotations
