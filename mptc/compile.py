@@ -17,7 +17,6 @@ from mptc.source.text import Source
 if TYPE_CHECKING:
     from mptc.derive import Derived
 
-STAGES = ("ast", "model", "ir", "derivation", "torch")
 TARGETS = ("torch",)
 FUSED = "a softmax over one context of one bilinear term and a bias"
 NOTHING: Mapping[str, str] = {}
@@ -51,40 +50,12 @@ def compile(
     source: Source, diagnostics: Diagnostics, settings: Mapping[str, str] = NOTHING, variant: str | None = None, emit: Sequence[str] = TARGETS
 ) -> Compiled | None:
     """The files of the targets asked for; None where `diagnostics` has errors."""
-    derived = _derived(source, diagnostics, settings, variant)
+    derived = derived_from(source, diagnostics, settings, variant)
     if derived is None:
         return None
     name = derived.program.name
-    texts = {"torch": (f"{name}.py", _torch)}
+    texts = {"torch": (f"{name}.py", torch_text)}
     return Compiled(name, {texts[target][0]: texts[target][1](derived) for target in emit})
-
-
-def show(source: Source, diagnostics: Diagnostics, stage: str, settings: Mapping[str, str] = NOTHING, variant: str | None = None) -> str | None:
-    """What a stage made, as text; None where `diagnostics` has errors."""
-    if stage == "ast":
-        from mptc.syntax.outline import outline
-        from mptc.syntax.parse import parse
-
-        file = parse(source, diagnostics)
-        return None if file is None else outline(file)
-    if stage == "model":
-        from mptc.model.listing import listing as model_listing
-        from mptc.model.resolve import resolve
-
-        model = resolve(source, settings, variant, diagnostics)
-        return None if model is None else model_listing(model)
-    derived = _derived(source, diagnostics, settings, variant)
-    if derived is None:
-        return None
-    if stage == "ir":
-        from mptc.ir.listing import listing
-
-        return listing(derived.program)
-    if stage == "derivation":
-        from mptc.derive.explain import derivation
-
-        return derivation(derived)
-    return _torch(derived)
 
 
 def formatted(source: Source, diagnostics: Diagnostics) -> str | None:
@@ -94,7 +65,7 @@ def formatted(source: Source, diagnostics: Diagnostics) -> str | None:
     return format(source, diagnostics)
 
 
-def _derived(source: Source, diagnostics: Diagnostics, settings: Mapping[str, str], variant: str | None) -> Derived | None:
+def derived_from(source: Source, diagnostics: Diagnostics, settings: Mapping[str, str], variant: str | None) -> Derived | None:
     from mptc.build import build
     from mptc.derive import derive
     from mptc.ir.verify import verify
@@ -110,7 +81,7 @@ def _derived(source: Source, diagnostics: Diagnostics, settings: Mapping[str, st
     return derived
 
 
-def _torch(derived: Derived) -> str:
+def torch_text(derived: Derived) -> str:
     from mptc.backends.torch import module
     from mptc.derive.explain import layers
 

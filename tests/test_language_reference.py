@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mptc.compile import check, compile, formatted, show
+from mptc.compile import check, compile, formatted
 from mptc.model.functions import FUNCTIONS
+from mptc.show import show
 from mptc.source.catalogue import CATALOGUE
 from mptc.source.diagnostic import Diagnostics
 from mptc.source.render import render

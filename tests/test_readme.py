@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mptc.compile import show
+from mptc.show import show
 from mptc.source.diagnostic import Diagnostics
 from mptc.source.text import Source
 

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from mptc.build import build
+from mptc.ir.axis import BATCH, SEQ
+from mptc.ir.node import Kind
+from mptc.ir.program import Program
+from mptc.model.resolve import resolve
+from mptc.ops.leaf import Input
 from mptc.runtime.module import as_module
+from mptc.source.diagnostic import Diagnostics
+from mptc.source.text import Source
 from tests.golden import GOLDEN, SPECS, VARIANT, text
 
 VARIANTS = (None, VARIANT)
@@ -26,12 +34,34 @@ def test_there_are_specs() -> None:
 
 @each(SPECS)
 def test_module_runs(spec: Path) -> None:
-    """The text stands alone, and its model turns ids into what it declares."""
+    """The text stands alone, and its model gives what it declares."""
     module = as_module(spec.stem, text(spec))
     assert "mptc" not in [line.split()[1].split(".")[0] for line in text(spec).splitlines() if line.startswith(("import ", "from "))]
-    found = module.Model(seed=1)(torch.zeros((2, 5), dtype=torch.int64))
-    assert found[0].shape[:2] == (2, 5)
+    found = module.Model(seed=1)(**inputs(spec))
+    assert found[0].shape[0] == 2
     assert bool(found[0].isfinite().all())
+
+
+def inputs(spec: Path) -> dict[str, torch.Tensor]:
+    """The first id everywhere, and numbers all 1: two sequences of five tokens, memories of three."""
+    program = raw(spec)
+    lengths = {BATCH: 2, SEQ: 5}
+    made = {}
+    for node in program.inputs:
+        assert isinstance(node.op, Input)
+        axes = (BATCH, *((SEQ,) if SEQ in node.axes else ()), *node.op.order)
+        shape = [lengths.get(axis) or program.sizes.get(axis, 3) for axis in axes]
+        made[node.op.label] = torch.zeros(shape, dtype=torch.int64) if node.op.kind is Kind.ID else torch.ones(shape)
+    return made
+
+
+def raw(spec: Path) -> Program:
+    diagnostics = Diagnostics()
+    model = resolve(Source.read(spec), {}, VARIANT, diagnostics)
+    assert model is not None, diagnostics.found
+    program = build(model, diagnostics)
+    assert program is not None, diagnostics.found
+    return program
 
 
 def compiled_elsewhere(spec: Path, variant: str | None, seed: str, folder: Path) -> dict[str, bytes]:

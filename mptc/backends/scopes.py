@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mptc.ir.node import Node, walk
+from mptc.ir.node import Node
 from mptc.ops.chance import Dropout
 from mptc.ops.leaf import Formal, Param
-from mptc.ops.region import Loop
+from mptc.ops.region import Loop, everything
 
 
 @dataclass(eq=False)
@@ -32,6 +32,9 @@ class Scope:
         return self.parent.function
 
 
+Key = int | str  # what makes a value change from pass to pass: a loop's variable, or the copies of a stack
+
+
 class Scopes:
     """The tree of scopes of a program's roots, and every node's home in it."""
 
@@ -39,38 +42,43 @@ class Scopes:
         self.root = Scope(None, None, 0)
         self.home: dict[Node, Scope] = {}
         self.bodies: dict[Node, Scope] = {}
-        self._formals: dict[Node, Scope] = {}
-        self._stacks: dict[str, Scope] = {"": self.root}
-        self._open = self.root
-        self._place(roots)
-
-    def _place(self, roots: Sequence[Node]) -> None:
-        for node in walk(roots, self.home):
-            if isinstance(node.op, Loop):
-                self._enter(node)
-            home = self._home(node)
-            self.home[node] = home
+        self._needs: dict[Node, frozenset[Key]] = {}
+        self._loops: dict[Key, Node] = {}
+        order = list(everything(roots))
+        for node in order:
+            self._needs[node] = self._changes(node)
+        for node in order:
+            home = self.home[node] = self._deepest(node)
             home.nodes.append(node)
+            if isinstance(node.op, Loop):
+                self._body(node)
 
-    def _home(self, node: Node) -> Scope:
-        if isinstance(node.op, Formal):
-            return self._formals[node]
-        if isinstance(node.op, Param):
-            return self._stacks[node.op.path.rpartition("[*].")[0]] if "[*]." in node.op.path else self.root
-        if isinstance(node.op, Loop | Dropout):
-            return self._open
-        return max((self.home[arg] for arg in node.args), key=lambda scope: scope.depth, default=self.root)
+    def _changes(self, node: Node) -> frozenset[Key]:
+        """What a value changes with. A loop as a whole does not change with its own variables."""
+        inherited = frozenset[Key]().union(*(self._needs[arg] for arg in node.args))
+        match node.op:
+            case Formal(key=key):
+                return frozenset({key})
+            case Param(path=path):
+                steps = path.split("[*]")[:-1]
+                return frozenset("[*]".join(steps[: count + 1]) for count in range(len(steps)))
+            case Dropout(inside=key) if key is not None:
+                return inherited | {key}
+            case Loop():
+                inside = frozenset[Key]().union(*(self._needs[result] for result in node.op.results))
+                own = {formal.op.key for formal in node.op.formals if isinstance(formal.op, Formal)}
+                keys: set[Key] = own | ({node.op.path.removesuffix("[*]")} if node.op.label is not None else set())
+                self._loops.update(dict.fromkeys(keys, node))
+                return (inherited | inside) - keys
+        return inherited
 
-    def _enter(self, node: Node) -> None:
-        """A loop stands where it is written; what is in it moves out as far as it can."""
-        op = node.op
-        assert isinstance(op, Loop)
-        around = self._open
-        scope = self.bodies[node] = Scope(node, around, around.depth + 1)
-        for formal in op.formals:
-            self._formals[formal] = scope
-        if op.label is not None:
-            self._stacks[op.path.removesuffix("[*]")] = scope
-        self._open = scope
-        self._place([*op.formals, *op.results])
-        self._open = around
+    def _body(self, loop: Node) -> Scope:
+        if loop not in self.bodies:
+            around = self._deepest(loop)
+            self.bodies[loop] = Scope(loop, around, around.depth + 1)
+        return self.bodies[loop]
+
+    def _deepest(self, node: Node) -> Scope:
+        """A value stands as far out as what it changes with allows."""
+        scopes = [self._body(self._loops[key]) for key in self._needs[node]]
+        return max(scopes, key=lambda scope: scope.depth, default=self.root)

@@ -13,10 +13,11 @@ from mptc.ir.node import Kind, Node, Type, axes_of, make
 from mptc.ir.number import ONE, Monomial
 from mptc.ir.program import Energy, Output, Parameter
 from mptc.model import tree
+from mptc.ops.chance import dropout
 from mptc.ops.choose import Entry
 from mptc.ops.compare import Compare, Where
 from mptc.ops.contract import number, product, renamed, total
-from mptc.ops.leaf import Index, Input, Param, formal
+from mptc.ops.leaf import Formal, Index, Input, Param, formal
 from mptc.ops.region import Derivative, Loop, Result
 from mptc.ops.token import CrossEntropy, MeanLoss
 from mptc.ops.view import Hold, Limit, View, hold
@@ -87,6 +88,7 @@ class Body:
     axes: dict[Axis, Axis] = field(default_factory=dict)
     inside: bool = False
     looped: bool = False
+    passing: int | None = None  # a variable of the innermost loop around, by its key
     bindings: dict[tree.Binding, Node] = field(default_factory=dict)
     parameters: dict[tree.Parameter, Node] = field(default_factory=dict)
     chosen: Chosen | None = None
@@ -119,7 +121,8 @@ class Body:
                 self.ledger.losses.append(self.loss(statement.value))
             case tree.Output():
                 node = self.ledger.call(self.value(statement.value), statement.name, statement.span)
-                self.ledger.outputs.append(Output(statement.name, node, tuple(self.axis(axis) for axis in statement.axes)))
+                per_token = statement.value.shape.per is not tree.Per.SEQUENCE
+                self.ledger.outputs.append(Output(statement.name, node, tuple(self.axis(axis) for axis in statement.axes), per_token))
             case tree.Penalty() if not self.looped:
                 self.ledger.losses.append(make(MeanLoss(), self.value(statement.value)))
             case tree.Probe() if not self.looped:
@@ -169,7 +172,8 @@ class Body:
         types = [Type(node.axes, node.type.kind) for node in initial]
         while True:
             formals = tuple(make(formal(binding.name, type_)) for binding, type_ in zip(statement.carried, types, strict=True))
-            inner = replace(self, path=path, looped=True, bindings={**self.bindings}, parameters={**self.parameters})
+            passing = next((node.op.key for node in formals if isinstance(node.op, Formal)), self.passing)
+            inner = replace(self, path=path, looped=True, passing=passing, bindings={**self.bindings}, parameters={**self.parameters})
             for binding, node in zip(statement.carried, formals, strict=True):
                 inner.bindings[binding] = self.ledger.call(node, binding.name, statement.span)
             inner.run(statement.body)
@@ -236,7 +240,7 @@ class Body:
             case tree.Load(of=tree.Binding() as binding):
                 return self.bindings[binding]
             case tree.Rename():
-                return renamed(self.value(expr.operand), {self.axis(old): self.axis(new) for old, new in expr.arrows})
+                return reseen(self.value(expr.operand), {self.axis(old): self.axis(new) for old, new in expr.arrows})
             case tree.Integral():
                 return integral(expr.function, self.value(expr.operand))
             case tree.Invoke():
@@ -257,6 +261,8 @@ class Body:
         for name, option in expr.options.items():
             exact = option.resolved(self.ledger.sizes)
             options[name] = Fraction(repr(option.evaluate(self.ledger.sizes))) if exact is None else exact
+        if expr.function == "dropout":
+            return make(dropout(options["p"], self.passing), self.value(expr.args[0]))
         if expr.function == "here":
             return product(self.value(expr.args[0]))
         use = Use(expr.function, tuple(self.value(arg) for arg in expr.args), tuple(self.axis(axis) for axis in expr.axes), options)
@@ -292,7 +298,7 @@ class Body:
         around = self.path if call.share is None else self.shares[call.share]
         path = around if call.label is None else f"{around}{call.label}."
         inside = self.inside or call.callee.kind == "energy"
-        inner = Body(self.ledger, path, {**self.axes, **renaming}, inside, self.looped, chosen=self.chosen)
+        inner = Body(self.ledger, path, {**self.axes, **renaming}, inside, self.looped, self.passing, chosen=self.chosen)
         declared = (*call.callee.args, *call.callee.conditions)
         if call.grad:
             return self.gradient(call, inner, declared, args)
@@ -317,6 +323,16 @@ class Body:
         label = call.label or call.callee.name
         self.ledger.energies.append(Energy(call.callee.name, self.path + label, tuple(formals), energy, call.callee.span, call.span, step))
         return step
+
+
+def reseen(node: Node, arrows: dict[Axis, Axis]) -> Node:
+    """A value with axes renamed; a context keeps what limits it under its new name."""
+    result = renamed(node, arrows)
+    for axis, limits in node.type.seen:
+        if axis in arrows:
+            kept = tuple(renamed(limit, arrows) if isinstance(limit, Node) else limit for limit in limits)
+            result = make(Limit(arrows[axis], kept), result)
+    return result
 
 
 def loss_of(losses: list[Node]) -> Node | None:

@@ -9,7 +9,6 @@ from fractions import Fraction
 from mptc.ir.axis import Axis, Role
 from mptc.ir.node import Node, make
 from mptc.ir.number import ONE, Monomial
-from mptc.ops.chance import dropout
 from mptc.ops.choose import Shift
 from mptc.ops.compare import SIGNS, Compare, Extreme, Where
 from mptc.ops.contract import contract, power, product, summed, total
@@ -166,7 +165,6 @@ BUILTINS: dict[str, Callable[[Use], Node]] = {
     "shift": lambda use: make(Shift(int(use.options["n"])), *use.args),
     "next": lambda use: make(Next(), *use.args),
     "cross_entropy": lambda use: make(CrossEntropy(use.axes[0]), *use.args),
-    "dropout": lambda use: make(dropout(use.options["p"]), *use.args),
     "stop": lambda use: make(Stop(), *use.args),
 }
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from mptc.cli.options import overrides, tell
-from mptc.compile import Compiled, compile, show
+from mptc.compile import Compiled, compile
 from mptc.runtime.errors import UserError
 from mptc.runtime.files import write_all
 from mptc.runtime.spec import read
+from mptc.show import show
 from mptc.source.diagnostic import Diagnostics
 
 STAGES = ("ast", "model", "ir", "derivation")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from mptc.ir.axis import BATCH, SEQ, Role
+from mptc.ir.axis import Role
 from mptc.ir.node import Node, Seen, walk
 from mptc.ir.program import Program
 from mptc.ir.region import inside
@@ -28,7 +28,7 @@ def listing(program: Program) -> str:
     page.graph([*program.inputs, *program.roots], 1)
     lines += ["", *page.lines, ""]
     for output in program.outputs:
-        lines.append(f"  output {output.name} = {page.number(output.node)} : [{', '.join(map(str, (BATCH, SEQ, *output.axes)))}]")
+        lines.append(f"  output {output.name} = {page.number(output.node)} : [{', '.join(map(str, output.order))}]")
     lines += [] if program.loss is None else [f"  loss {page.number(program.loss)}"]
     lines += [f"  probe {name} = {page.number(node)}" for name, node in program.probes]
     return "\n".join(lines) + "\n"

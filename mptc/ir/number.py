@@ -125,11 +125,11 @@ def _normal(rational: Fraction, powers: dict[Base, Fraction]) -> Monomial:
 
 
 def _factor(number: int) -> dict[int, int] | None:
-    """Prime factors by trial division; None where a factor beyond a million is left (the number is then no monomial for us)."""
+    """Prime factors by trial division; None where what is left has none below 10,000 and is above its square (then it is no monomial for us)."""
     factors: dict[int, int] = {}
     prime = 2
     while prime * prime <= number:
-        if prime > 1_000_000:
+        if prime > 10_000:
             return None
         while number % prime == 0:
             factors[prime] = factors.get(prime, 0) + 1

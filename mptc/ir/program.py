@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mptc.ir.axis import Axis
+from mptc.ir.axis import BATCH, SEQ, Axis
 from mptc.ir.node import Node
 from mptc.source.text import Span
 
@@ -23,9 +23,16 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Output:
+    """`axes`: the order of the tensor's own, after batch and (where there is a value for each token) seq."""
+
     name: str
     node: Node
     axes: tuple[Axis, ...]
+    per_token: bool = True
+
+    @property
+    def order(self) -> tuple[Axis, ...]:
+        return (BATCH, *((SEQ,) if self.per_token else ()), *self.axes)
 
 
 @dataclass(frozen=True, eq=False)

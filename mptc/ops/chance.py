@@ -19,10 +19,12 @@ _draws = count()
 
 @dataclass(frozen=True)
 class Dropout(Operation):
-    """`draw` tells one use from every other: each draws for itself, in every pass of a loop anew."""
+    """`draw` tells one use from every other: each draws for itself. `inside`: the key of a variable of the loop it stands in, if any; it draws
+    in every pass anew."""
 
     p: Fraction
     draw: int
+    inside: int | None = None
 
     def infer(self, *types: Type) -> Type:
         return Type(types[0].axes)
@@ -48,5 +50,5 @@ class Dropout(Operation):
         return (Sample(Dropout(Fraction(1, 10), 0), (of(D, E),)),)
 
 
-def dropout(p: Fraction) -> Dropout:
-    return Dropout(p, next(_draws))
+def dropout(p: Fraction, inside: int | None) -> Dropout:
+    return Dropout(p, next(_draws), inside)

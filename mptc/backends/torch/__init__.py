@@ -69,7 +69,7 @@ def _model(program: Program, written: Module) -> Class:
         made.arguments.append(node.op.label)
     needed = set(everything([output.node for output in program.outputs]))
     lines = function.scope(made.scope, needed)
-    results = [function.expanded_to(output.node, (BATCH, SEQ, *output.axes)) for output in program.outputs]
+    results = [function.expanded_to(output.node, output.order) for output in program.outputs]
     lines += _evaluation(program, function, needed, results)
     made.lines = [*_ambient(program, function), *written.unpacked(made), *lines, f"return Output({', '.join(results)})"]
     return made
@@ -84,6 +84,8 @@ def _evaluation(program: Program, function: Function, needed: set[Node], results
         inner = function.scope(function.made.scope, wanted)
         done |= wanted
         lines += ["if loss:", *("    " + line for line in inner), f"    evaluated = {function.code(program.loss)}"]
+    else:
+        lines += ["if loss:", f'    raise ValueError("{program.name} declares no loss")']
     if program.probes:
         inner = []
         for name, node in program.probes:
@@ -119,7 +121,9 @@ def _ambient(program: Program, function: Function) -> list[str]:
 
 
 def _any_parameter(program: Program) -> str:
-    return "next(self.parameters())" if program.parameters else "torch.empty(0)"
+    """Something that has the dtype of the model."""
+    numbers = [node.op.label for node in program.inputs if isinstance(node.op, Input) and node.type.kind is Kind.NUMBER]
+    return "next(self.parameters())" if program.parameters else (numbers or ["torch.empty(0)"])[0]
 
 
 # -- the page ------------------------------------------------------------------------------------------
@@ -133,7 +137,7 @@ def _page(program: Program, written: Module, model: Class, source: str) -> dict[
         "name": program.name,
         "source": source,
         "inputs": [(node.op.label, _type_text(node)) for node in program.inputs if isinstance(node.op, Input)],
-        "outputs": [(output.name, _axes_text((BATCH, SEQ, *output.axes))) for output in program.outputs],
+        "outputs": [(output.name, _axes_text(output.order)) for output in program.outputs],
         "helpers": helpers,
         "classes": [
             {
