@@ -42,7 +42,7 @@ class Shell(click.Group):
             return super().invoke(context)
         except UserError as error:
             click.echo(str(error), err=True)
-            context.exit(1)
+            context.exit(error.code)
 
 
 @click.group(cls=Shell, context_settings={"help_option_names": ["-h", "--help"]})

@@ -18,7 +18,8 @@ register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_ex
 training type xpu zero_grad
 """
 _SURFACE = "loss cache probe probes new_cache"  # what `model(...)` takes and gives beside what the spec declares
-_VARIABLES = "self torch nn F math typing triton tl Tensor Model NamedTuple batch seq"  # what the generated text itself says
+# What the generated text itself says.
+_VARIABLES = "self torch nn F math typing triton tl Tensor Model NamedTuple batch seq INITIAL Output Evaluation reset_parameters"
 _TUPLE = "count index"  # methods of a NamedTuple
 
 MODULE = frozenset(_MODULE.split())

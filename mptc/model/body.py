@@ -8,10 +8,12 @@ from mptc.ir.axis import Axis, Role
 from mptc.ir.number import Monomial
 from mptc.model import tree
 from mptc.model.numbers import resolved, unknown
-from mptc.model.paths import check_paths, written
+from mptc.model.paths import check_paths
 from mptc.model.regions import Regions, a
 from mptc.model.scope import Body, Broken, Scope, Shared
 from mptc.model.shapes import PER_WORDS, UNKNOWN, brackets, is_context, ordered, poison, shown, words
+from mptc.model.slips import bare_energies
+from mptc.model.ties import written
 from mptc.model.tree import Binding, Expr, Init, Per, Shape, Statement
 from mptc.source.text import Span
 from mptc.syntax import tree as syntax
@@ -199,6 +201,11 @@ class Bodies(Regions):
                 each.carried.setdefault(binding)
         if value.shape is UNKNOWN or binding.shape is UNKNOWN or not self._keeps(node, binding, value, scope):
             value = poison(node.value.span)
+        for energy in bare_energies(value) if scope.owner.kind != "energy" else ():
+            message = (
+                f"this adds the value of `{energy.callee.name}`, {shown(energy.shape)}, to each entry of `{binding.name}`, {shown(binding.shape)}"
+            )
+            scope.diagnostics.add("W0603", energy.span, message, f"a step of descent takes its derivative: write `grad {_said(energy)}`")
         return [tree.Update(binding, value, span=node.span)]
 
     def _updated(self, node: syntax.Update, scope: Scope) -> Binding | None:
@@ -294,6 +301,11 @@ class Bodies(Regions):
         share = tree.Share(node.name.text, target.checked.callable, target.arrows, span=node.span)
         scope.enter(node.name, Shared(node.name.text, node.name.span, target.checked, share))
         return [share]
+
+
+def _said(call: Expr) -> str:
+    """A call as the spec has it, on one line."""
+    return " ".join(call.span.text.split())
 
 
 def _default_width(span: Span) -> syntax.Expr:

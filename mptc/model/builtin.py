@@ -10,6 +10,7 @@ from mptc.model.numbers import unknown
 from mptc.model.scope import Scope
 from mptc.model.shapes import UNKNOWN, is_context, plural, poison, words
 from mptc.model.site import Function, Site
+from mptc.model.sparsity import supported
 from mptc.model.tree import Expr
 from mptc.syntax import tree as syntax
 
@@ -30,6 +31,7 @@ class Builtins(Expressions):
         shape = function.rule(site)
         if shape is UNKNOWN:
             return poison(expr.span)
+        shape = supported(function.name, [arg.shape for arg in site.args], site.axes, shape)
         return tree.Apply(function.name, tuple(site.args), site.axes, site.options, shape=shape, span=expr.span)
 
     def _number_args(self, site: Site) -> bool:

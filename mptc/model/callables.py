@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mptc.model.body import Bodies
+from mptc.model.extent import check_callable
 from mptc.model.facts import facts_of
 from mptc.model.load import Declared, Unit
 from mptc.model.order import dependencies_first, nodes
@@ -23,18 +25,30 @@ class Declarations(Bodies):
 
     def __init__(self, world: World) -> None:
         self.world = world
+        world.recheck = lambda other, declared: Declarations(other).callable(declared)
 
     # -- blocks and energies -------------------------------------------------------------------
 
     def check_all(self, units: Iterable[Unit]) -> None:
-        """Every block and energy of every file, called or not."""
+        """Every block and energy of every file, called or not.
+
+        What a used file declares and nothing calls is checked as if no size were known: the sizes are chosen for what is called.
+        """
         every = [declared for unit in units for declared in unit.own.values() if declared.kind in ("block", "energy")]
         order, circles = dependencies_first(every, _called)
         for circle in circles:
             self._recursive(circle)
+        used, _ = dependencies_first([declared for declared in every if declared.unit is self.world.root] + self._named_by_models(), _called)
+        needed, world, unsized = set(used), self.world, replace(self.world, numbers=self.world.numbers.unsized())
         for declared in order:
-            if declared not in self.world.checked:
-                self.world.checked[declared] = self._callable(declared)
+            if declared not in world.checked:
+                self.world = world if declared in needed else unsized
+                world.checked[declared] = self.callable(declared)
+        self.world = world
+
+    def _named_by_models(self) -> list[Declared]:
+        """The blocks and energies that the root's models name."""
+        return [declared for model in self.world.root.models() for declared in _named(model, self.world.root)]
 
     def _recursive(self, circle: list[Declared]) -> None:
         chain = " → ".join(f"`{declared.name}`" for declared in (*circle, circle[0]))
@@ -43,7 +57,7 @@ class Declarations(Bodies):
         self.world.diagnostics.add("E0222", circle[0].span, message, "there is no recursion; a loop is `repeat N { … }`", notes)
         self.world.checked.update(dict.fromkeys(circle))
 
-    def _callable(self, declared: Declared) -> Checked | None:
+    def callable(self, declared: Declared) -> Checked | None:
         node = declared.node
         assert isinstance(node, syntax.Block | syntax.Energy)
         owner = Owner(self.world, declared.kind, declared.name, declared.unit)
@@ -61,6 +75,8 @@ class Declarations(Bodies):
             self._energy(result, scope)
         parametric = bool(Branch(body, result).members())
         callable = Callable(declared.kind, declared.name, args, held, body, result, parametric, declared.span)
+        if not check_callable(callable, self.world.diagnostics):
+            return None
         if declared.kind == "energy":
             self._barred(callable, scope)
         return Checked(callable, owner)
@@ -130,10 +146,14 @@ class Declarations(Bodies):
 
 def _called(declared: Declared) -> list[Declared]:
     """The blocks and energies that a declaration's text names."""
+    return _named(declared.node, declared.unit)
+
+
+def _named(root: syntax.Declaration, unit: Unit) -> list[Declared]:
     found = []
-    for node in nodes(declared.node):
+    for node in nodes(root):
         if isinstance(node, syntax.Callee):
-            target = declared.unit.visible.get(node.name.text)
+            target = unit.visible.get(node.name.text)
             if target is not None and target.kind in ("block", "energy"):
                 found.append(target)
     return found

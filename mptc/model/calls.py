@@ -11,11 +11,13 @@ from mptc.model.builtin import Builtins
 from mptc.model.expressions import renamed
 from mptc.model.facts import facts_of
 from mptc.model.functions import FUNCTIONS, function_named
+from mptc.model.load import Declared
 from mptc.model.numbers import article, unknown
-from mptc.model.scope import Broken, Checked, Scope, Shared
+from mptc.model.prelude import use_for
+from mptc.model.scope import MOST_RESIZED, Broken, Checked, Scope, Shared
 from mptc.model.shapes import PER_WORDS, UNKNOWN, brackets, is_context, known, ordered, plural, poison, shown, words
 from mptc.model.tree import Binding, Expr, Per, Shape
-from mptc.source.diagnostic import Note
+from mptc.source.diagnostic import Diagnostic, Note
 from mptc.source.text import Span
 from mptc.syntax import tree as syntax
 
@@ -105,17 +107,46 @@ class Calls(Builtins):
             return None
         declared = scope.owner.declared(name)
         if declared is None:
-            candidates = [*(each for each in scope.owner.unit.visible), *FUNCTIONS, *(each for one in scope.chain() for each in one.names)]
-            unknown(scope.diagnostics, "block, energy or function", name, span, candidates, f"declare it: `block {name}(x: […]) {{ … }}`", "E0202")
+            visible = scope.owner.unit.visible
+            called = (each for each, one in visible.items() if one.kind in ("block", "energy"))
+            candidates = [*called, *(each for one in scope.chain() for each in one.names), *FUNCTIONS, *visible]
+            otherwise = f"declare it: `block {name}(x: […]) {{ … }}`"
+            unknown(scope.diagnostics, "block, energy or function", name, span, candidates, otherwise, "E0202", use_for(name))
             return None
         if declared.kind not in ("block", "energy"):
             scope.diagnostics.add("E0220", span, f"`{name}` is {article(declared.kind)} and cannot be called", "to multiply write `*`")
             return None
-        checked = scope.world.checked.get(declared)
-        if checked is None:
+        checked = scope.world.called(declared)
+        arrows = None if checked is None else self.arrows(callee, checked, scope)
+        if checked is None or arrows is None:
             return None
-        arrows = self.arrows(callee, checked, scope)
-        return None if arrows is None else Target(checked, arrows, None)
+        resized = self._resized(callee, declared, checked, arrows, scope)
+        return None if resized is None else Target(resized, arrows, None)
+
+    def _resized(self, callee: syntax.Callee, declared: Declared, checked: Checked, arrows: Arrows, scope: Scope) -> Checked | None:
+        """The callee as it is under the sizes of the axes that this call puts in: its numbers, counts and checks follow them."""
+        sizes = scope.world.numbers.sizes
+        others = {old: sizes[new] for old, new in arrows if new in sizes and sizes.get(old) != sizes[new]}
+        if not others:
+            return checked
+        world = scope.world.under(others)
+        if world is None:
+            help = "give the axes equal sizes, or write the block for each"
+            scope.diagnostics.add("E0225", callee.span, f"more than {MOST_RESIZED} ways to exchange axes of unequal sizes", help)
+            return None
+        told = len(world.diagnostics.found)
+        found = world.called(declared)
+        self._hand_on(world.diagnostics.found[told:], callee, others, scope)
+        return found
+
+    def _hand_on(self, found: list[Diagnostic], callee: syntax.Callee, others: dict[Axis, int], scope: Scope) -> None:
+        """What is wrong with a callee under other sizes, and was not without them."""
+        known_places = {(one.code, one.span) for one in scope.diagnostics.found} if found else set()
+        sizes = ", ".join(f"`{axis}` has size {size}" for axis, size in others.items())
+        for one in found:
+            if one.severity == "error" and (one.code, one.span) not in known_places:
+                note = Note(callee.span, f"in this call {sizes}")
+                scope.diagnostics.add(one.code, one.span, one.message, one.help, (*one.notes, note))
 
     def _shared(self, callee: syntax.Callee, share: Shared, scope: Scope) -> Target | None:
         if callee.arrows or callee.axes:

@@ -8,10 +8,13 @@ from mptc.ir.axis import SEQ, Axis, Role, dim
 from mptc.ir.number import Monomial
 from mptc.model import tree
 from mptc.model.exact import NotANumberError, evaluate
+from mptc.model.extent import MOST_AXES
 from mptc.model.functions import FUNCTIONS, INTEGRABLE
 from mptc.model.numbers import article, unknown
+from mptc.model.prelude import use_for
 from mptc.model.scope import Broken, Scope, Shared
 from mptc.model.shapes import UNKNOWN, brackets, joined, known, ordered, poison, shown, words
+from mptc.model.sparsity import supported
 from mptc.model.tree import Binding, Expr, Per, Shape
 from mptc.model.views import comparison
 from mptc.source.suggest import closest
@@ -23,6 +26,14 @@ class Expressions(ABC):
     """The typing of an expression in a scope. Each method gives a typed expression, poisoned where an error was found."""
 
     def typed(self, expr: syntax.Expr, scope: Scope) -> Expr:
+        value = self._typed(expr, scope)
+        if len(value.shape.axes) > MOST_AXES:
+            message = f"this value has {len(value.shape.axes)} axes; at most {MOST_AXES} can be"
+            scope.diagnostics.add("E0226", expr.span, message, "sum over some of them before others come in")
+            return poison(expr.span)
+        return value
+
+    def _typed(self, expr: syntax.Expr, scope: Scope) -> Expr:
         match expr:
             case syntax.Number(value=value):
                 return tree.Number(Monomial(value), shape=Shape(), span=expr.span)
@@ -101,7 +112,7 @@ class Expressions(ABC):
             scope.diagnostics.add("E0321", expr.span, f"`{name}` is a function, not a value", f"call it: `{FUNCTIONS[name].written}`")
         elif not self._free_number(expr, scope):
             candidates = [*scope.visible(), "position", "seq"]
-            unknown(scope.diagnostics, "value", name, expr.span, candidates, f"bind it before: `{name} = …`")
+            unknown(scope.diagnostics, "value", name, expr.span, candidates, f"bind it before: `{name} = …`", use=use_for(name))
             scope.names[name] = Broken(expr.span, unknown=True)
         return poison(expr.span)
 
@@ -133,7 +144,9 @@ class Expressions(ABC):
     # -- operators -----------------------------------------------------------------------------
 
     def apply(self, function: str, args: tuple[Expr, ...], shape: Shape, span: Span, axes: tuple[Axis, ...] = ()) -> Expr:
-        return poison(span) if shape is UNKNOWN else tree.Apply(function, args, axes, shape=shape, span=span)
+        if shape is UNKNOWN:
+            return poison(span)
+        return tree.Apply(function, args, axes, shape=supported(function, [arg.shape for arg in args], axes, shape), span=span)
 
     def _negated(self, expr: syntax.Negate, operand: Expr, scope: Scope) -> Expr:
         return self.apply("neg", (operand,), joined((operand.shape,)), expr.span) if self.numeric("-", operand, scope) else poison(expr.span)
@@ -200,7 +213,7 @@ class Expressions(ABC):
         operand, name = self.typed(expr.operand, scope), expr.function.text
         if name not in INTEGRABLE:
             otherwise = f"the element-wise functions are {words(sorted(INTEGRABLE))}"
-            unknown(scope.diagnostics, "element-wise function", name, expr.function.span, INTEGRABLE, otherwise, "E0319")
+            unknown(scope.diagnostics, "element-wise function", name, expr.function.span, sorted(INTEGRABLE), otherwise, "E0319")
             return poison(expr.span)
         if operand.shape is UNKNOWN or not self.numeric("integral", operand, scope):
             return poison(expr.span)

@@ -137,7 +137,8 @@ def _bare(shape: Shape) -> str:
 
 
 def _axes(shape: Shape) -> str:
-    return _bare(shape) + _EVERY[shape.per]
+    few = sorted(str(axis) for axis in shape.chosen | shape.sparse)
+    return _bare(shape) + _EVERY[shape.per] + (f", sparse in {', '.join(few)}" if few else "")
 
 
 # -- expressions -----------------------------------------------------------------------------------

@@ -7,15 +7,19 @@ uses them, then in the prelude.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from mptc.model.bearable import axis_objection, objection
 from mptc.resources import prelude_dir
 from mptc.source.diagnostic import Diagnostics, Note
+from mptc.source.suggest import did_you_mean
 from mptc.source.text import Source, Span
 from mptc.syntax import tree as syntax
 from mptc.syntax.parse import parse
 
+MOST_OPEN = 50
+MOST_BESIDE = 200  # files that are looked at for the one that was meant
 _IMPLICIT = {"seq": "the sequence", "ctx": "the built-in context", "batch": "the batch"}
 
 
@@ -51,10 +55,13 @@ class Loader:
     diagnostics: Diagnostics
     units: dict[str, Unit | None] = field(default_factory=dict)
     open: list[str] = field(default_factory=list)
+    tree: tuple[Path, ...] = ()  # the folder of the spec: nothing outside it is read
 
     def load(self, source: Source) -> Unit | None:
         """The unit of a source and, before it, those of all the files that it uses."""
         key = _key(Path(source.path))
+        if not self.open:
+            self.tree = (Path(_key(Path(source.path).parent)),)
         file = parse(source, self.diagnostics)
         if file is None:
             self.units[key] = None
@@ -84,6 +91,9 @@ class Loader:
         if path is None:
             return None
         key = _key(path)
+        if len(self.open) > MOST_OPEN:
+            self.diagnostics.add("E0206", node.span, f"more than {MOST_OPEN} files use one another in a row", "let one file use several")
+            return None
         if key in self.open:
             chain = " → ".join(Path(name).name for name in (*self.open[self.open.index(key) :], key))
             self.diagnostics.add("E0206", node.span, f"files use each other in a circle: {chain}", "move what both need into a third file")
@@ -91,13 +101,13 @@ class Loader:
         if key in self.units:
             return self.units[key]
         try:
-            text = path.read_text(encoding="utf-8")
+            source = Source.read(path, _displayed(path), strict=True)
         except (OSError, UnicodeDecodeError) as error:
             reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else (error.strerror or "it cannot be opened")
             self.diagnostics.add("E0205", node.span, f"cannot read `{node.path}`: {reason}")
             self.units[key] = None
             return None
-        return self.load(Source(_displayed(path), text))
+        return self.load(source)
 
     def _find(self, unit: Unit, node: syntax.Use) -> Path | None:
         written = PurePosixPath(node.path)
@@ -109,12 +119,32 @@ class Loader:
         if ".." not in written.parts:
             inside = PurePosixPath(*written.parts[1:]) if written.parts[0] == "lib" and len(written.parts) > 1 else written
             places.append(prelude_dir() / inside)
+        outside = False
         for place in places:
             if _is_file(place):
-                return place
-        known = ", ".join(f"`lib/{name}`" for name in sorted(path.name for path in prelude_dir().glob("*.mpt")))
-        self.diagnostics.add("E0205", node.span, f"no file `{node.path}` beside this file or in the prelude", f"the prelude has {known}")
+                if self._inside(place):
+                    return place
+                outside = True
+        if outside:
+            message = f"`{node.path}` lies outside the folder of the spec"
+            self.diagnostics.add("E0205", node.span, message, "a spec uses files of its own folder, of folders in it, and of the prelude")
+            return None
+        self._no_file(unit, node)
         return None
+
+    def _no_file(self, unit: Unit, node: syntax.Use) -> None:
+        """Of files beside this one and in the prelude, the one that was meant."""
+        prelude = [f"lib/{path.name}" for path in sorted(prelude_dir().glob("*.mpt"))]
+        folder = PurePosixPath(node.path).parent
+        place = Path(unit.source.path).parent / folder
+        beside = [str(folder / path.name) for path in islice(place.glob("*.mpt"), MOST_BESIDE)] if self._inside(place) else []
+        help = did_you_mean(node.path, (*prelude, *sorted(beside))) or f"the prelude has {', '.join(f'`{path}`' for path in prelude)}"
+        self.diagnostics.add("E0205", node.span, f"no file `{node.path}` beside this file or in the prelude", help)
+
+    def _inside(self, place: Path) -> bool:
+        """Whether a file, links followed, is in the folder tree of the spec or in the prelude."""
+        found = Path(_key(place))
+        return any(found.is_relative_to(folder) for folder in (*self.tree, prelude_dir().resolve()))
 
     def _take_over(self, unit: Unit, used: Unit, node: syntax.Use) -> None:
         for name, declared in used.visible.items():

@@ -21,6 +21,7 @@ from mptc.source.text import Span
 from mptc.syntax import tree as syntax
 
 LARGEST = 2**40
+MOST_CONTEXTS = 16
 MOST_SUGGESTIONS = 50  # among more errors than that nobody looks for a slip of the finger, and looking takes time
 
 
@@ -52,9 +53,14 @@ class Numbers:
         for unit in units:
             for declared in unit.own.values():
                 if declared.kind == "context":
-                    self.contexts.setdefault(declared.name, context(declared.name))
+                    self._context(declared)
                 elif declared.name not in self.cells:
                     self._take(declared)
+
+    def _context(self, declared: Declared) -> None:
+        if len(self.contexts) == MOST_CONTEXTS and declared.name not in self.contexts:
+            self.diagnostics.add("E0226", declared.span, f"a spec has at most {MOST_CONTEXTS} contexts", "use one of the others again")
+        self.contexts.setdefault(declared.name, context(declared.name))
 
     def _take(self, declared: Declared) -> None:
         match declared.node:
@@ -72,6 +78,14 @@ class Numbers:
 
     def override(self, name: str, expr: syntax.Expr, unit: Unit) -> None:
         self.cells[name] = Cell(self.cells[name].kind, expr.span, unit, expr)
+
+    def apart(self, diagnostics: Diagnostics) -> Numbers:
+        """The same declarations, to be set and settled without a trace here."""
+        return Numbers(diagnostics, self.closed, dict(self.cells), {}, {}, self.contexts, self.partitions, self.typings)
+
+    def unsized(self) -> Numbers:
+        """The same declarations, their values unknown."""
+        return self.apart(self.diagnostics)
 
     # -- values --------------------------------------------------------------------------------
 
@@ -133,8 +147,8 @@ class Numbers:
     def number(self, name: str) -> Monomial | None:
         """A const's value, or the size of a dim, kept by name."""
         cell = self.cells.get(name)
-        if cell is None:
-            return None
+        if cell is None:  # a dim that nobody declares, and that a call puts another in the place of, has a size all the same
+            return Monomial.size(dim(name)) if dim(name) in self.sizes else None
         return Monomial.size(dim(name)) if cell.kind == "dim" else self.values.get(name)
 
 
@@ -152,10 +166,19 @@ def article(kind: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
-def unknown(diagnostics: Diagnostics, what: str, name: str, span: Span, candidates: Iterable[str], otherwise: str, code: str = "E0201") -> None:
-    """An unknown name, with the closest known one where there is one."""
-    near = closest(name, tuple(candidates)) if len(diagnostics.found) < MOST_SUGGESTIONS else None
-    help = f"did you mean `{near}`?" if near is not None else otherwise
+def unknown(
+    diagnostics: Diagnostics,
+    what: str,
+    name: str,
+    span: Span,
+    candidates: Iterable[str],
+    otherwise: str,
+    code: str = "E0201",
+    use: str | None = None,
+) -> None:
+    """An unknown name, with the `use` line that would make it known, or the closest known one, where there is one."""
+    near = closest(name, tuple(candidates)) if use is None and len(diagnostics.found) < MOST_SUGGESTIONS else None
+    help = f"the prelude declares it: `{use}`" if use is not None else f"did you mean `{near}`?" if near is not None else otherwise
     diagnostics.add(code, span, f"there is no {what} `{name}`", help)
 
 

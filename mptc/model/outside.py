@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 from mptc.model.load import Unit
 from mptc.model.numbers import Cell, Numbers, article, unknown
@@ -12,6 +13,8 @@ from mptc.source.text import Source, Span
 from mptc.syntax import tree as syntax
 from mptc.syntax.parse import parse
 
+MOST_TRIED = 200  # variants that are checked though they are not chosen: each evaluates every number of the spec
+
 
 def apply_variant(unit: Unit, name: str | None, numbers: Numbers, diagnostics: Diagnostics) -> None:
     """Checks every variant's names and puts the chosen one's values in."""
@@ -20,6 +23,12 @@ def apply_variant(unit: Unit, name: str | None, numbers: Numbers, diagnostics: D
         if isinstance(node, syntax.Variant):
             _check_variant(node, variants, numbers, unit, diagnostics)
             variants.setdefault(node.name.text, node)
+    before = Diagnostics()
+    if variants:
+        numbers.apart(before).settle()
+    for node in islice(variants.values(), MOST_TRIED):
+        if node.name.text != name:
+            _try_variant(node, numbers, unit, before, diagnostics)
     if name is None:
         return
     if name not in variants:
@@ -28,9 +37,33 @@ def apply_variant(unit: Unit, name: str | None, numbers: Numbers, diagnostics: D
         near = closest(name, tuple(variants))
         diagnostics.add("E0802", Span(source, 0, len(name)), f"there is no variant `{name}`", f"did you mean `{near}`?" if near else known)
         return
-    for setting in variants[name].settings:
+    _choose(variants[name], numbers, unit)
+
+
+def _choose(node: syntax.Variant, numbers: Numbers, unit: Unit) -> None:
+    """Puts a variant's values in."""
+    for setting in node.settings:
         if _settable(numbers.cells.get(setting.name.text)):
             numbers.override(setting.name.text, setting.value, unit)
+
+
+def _try_variant(node: syntax.Variant, numbers: Numbers, unit: Unit, before: Diagnostics, diagnostics: Diagnostics) -> None:
+    """Reports what would be wrong with the numbers under a variant that is not chosen, and is not wrong `before` it.
+
+    What lies outside the variant, as a size that follows from one it sets, is told at the variant's name.
+    """
+    found = Diagnostics()
+    trial = numbers.apart(found)
+    _choose(node, trial, unit)
+    trial.settle()
+    for one in found.found:
+        if one in before.found:
+            continue
+        if one.span.source is unit.source and node.span.start <= one.span.start < node.span.end:
+            diagnostics.add(one.code, one.span, one.message, one.help, one.notes)
+        else:
+            notes = (Note(one.span, "it is declared here"), *one.notes)
+            diagnostics.add(one.code, node.name.span, f"with the variant `{node.name.text}` {one.message}", one.help, notes)
 
 
 def _check_variant(node: syntax.Variant, before: dict[str, syntax.Variant], numbers: Numbers, unit: Unit, diagnostics: Diagnostics) -> None:

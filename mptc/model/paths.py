@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from mptc.ir.axis import Axis
 from mptc.model import tree
 from mptc.model.shapes import brackets, words
+from mptc.model.ties import check_ties, written
 from mptc.model.tree import Callable, Expr, Statement
 from mptc.source.diagnostic import Diagnostics
 from mptc.source.suggest import closest
@@ -30,8 +32,12 @@ class Branch:
     arrows: tuple[tuple[Axis, Axis], ...] = ()
     gained: tuple[Axis, ...] = ()
 
-    def members(self) -> dict[str, Node]:
+    def members(self) -> Mapping[str, Node]:
         """What is directly under this body, in the order of the text."""
+        return self._members
+
+    @cached_property
+    def _members(self) -> dict[str, Node]:
         found: dict[str, Node] = {}
         self._collect(self.body, self.gained, found)
         if self.result is not None:
@@ -139,11 +145,6 @@ class _Found:
     stars: tuple[int, ...]
 
 
-def written(path: syntax.Path) -> str:
-    """`layers[*].interaction.W_q`"""
-    return ".".join(step.name.text if step.index is None else f"{step.name.text}[{step.index}]" for step in path.steps)
-
-
 def check_paths(
     statements: list[syntax.Tie | syntax.Freeze], body: tuple[Statement, ...], diagnostics: Diagnostics, result: Expr | None = None
 ) -> None:
@@ -151,7 +152,7 @@ def check_paths(
     if not statements:
         return
     root = Branch(body, result)
-    tied: dict[str, str] = {}
+    ties: list[syntax.Tie] = []
     for statement in statements:
         if isinstance(statement, syntax.Freeze):
             _find(root, statement.path, diagnostics)
@@ -159,7 +160,8 @@ def check_paths(
         left, right = _find(root, statement.left, diagnostics), _find(root, statement.right, diagnostics)
         if left is not None and right is not None and _stars(statement, left, right, diagnostics):
             _alike(statement, left.node, right.node, diagnostics)
-            _once(statement, tied, diagnostics)
+            ties.append(statement)
+    check_ties(ties, diagnostics)
 
 
 def _find(root: Branch, path: syntax.Path, diagnostics: Diagnostics) -> _Found | None:
@@ -185,7 +187,7 @@ def _find(root: Branch, path: syntax.Path, diagnostics: Diagnostics) -> _Found |
     return _Found(node, tuple(stars))
 
 
-def _nothing(step: syntax.Step, before: str, members: dict[str, Node], diagnostics: Diagnostics) -> None:
+def _nothing(step: syntax.Step, before: str, members: Mapping[str, Node], diagnostics: Diagnostics) -> None:
     where = f"under `{before}`" if before else "in this body"
     near = closest(step.name.text, tuple(members))
     help = f"did you mean `{near}`?" if near else f"there are {words(members)}" if members else f"`{before}` is a tensor" if before else None
@@ -234,17 +236,3 @@ def _some(node: Node) -> dict[str, tuple[Axis, ...]]:
         if len(found) >= MOST_LEAVES:
             break
     return found
-
-
-def _once(statement: syntax.Tie, tied: dict[str, str], diagnostics: Diagnostics) -> None:
-    """A tensor is stored under one path: each left side stands once, and no chain of ties closes."""
-    left, right = written(statement.left), written(statement.right)
-    reached = right
-    while reached != left and reached in tied:
-        reached = tied[reached]
-    if left in tied:
-        diagnostics.add("E0213", statement.span, f"`{left}` is tied a second time", f"tie `{tied[left]}` instead")
-    elif reached == left:
-        diagnostics.add("E0213", statement.span, f"`{left}` would be tied to itself", "remove one of the ties")
-    else:
-        tied[left] = right

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from mptc.model.bearable import model_objection
 from mptc.model.callables import Declarations
 from mptc.model.causality import check_causality
+from mptc.model.extent import check_model
 from mptc.model.load import Loader, Unit
 from mptc.model.numbers import Numbers
 from mptc.model.outside import apply_settings, apply_variant
 from mptc.model.scope import World
+from mptc.model.slips import unread
 from mptc.model.tree import Model
 from mptc.source.diagnostic import Diagnostics, Note
 from mptc.source.text import Source
@@ -36,11 +38,21 @@ def resolve(source: Source, settings: Mapping[str, str], variant: str | None, di
     if node is None:
         return None
     body = checker.model(node, root)
+    _check_inputs(node, diagnostics)
+    check_model(node.name.text, body, numbers.sizes, node.name.span, diagnostics)
     if not node.bidirectional:
         check_causality(node.name.text, body, root.source, diagnostics)
-    if diagnostics.found and diagnostics.failed:
+    if diagnostics.failed:
         return None
+    unread(root, diagnostics)
     return Model(node.name.text, not node.bidirectional, body, dict(numbers.sizes), node.name.span, dict(numbers.partitions))
+
+
+def _check_inputs(node: syntax.Model, diagnostics: Diagnostics) -> None:
+    """Reports a model that no token goes into."""
+    if not any(isinstance(each, syntax.Input) and not each.per_sequence for each in node.body):
+        message = f"no input of the model `{node.name.text}` has a value for each token"
+        diagnostics.add("E0224", node.name.span, message, "give it one, as `input tokens: id[vocab]` or `input x: [d]`")
 
 
 def _nearest_first(root: Unit) -> list[Unit]:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 from mptc.ir.axis import CTX, SEQ, Axis, context, dim
+from mptc.model import tree
 from mptc.model.load import Declared, Unit
 from mptc.model.numbers import Numbers, article, unknown
 from mptc.model.shapes import words
-from mptc.model.tree import Binding, Callable, Parameter, Share
+from mptc.model.tree import Binding, Parameter, Share
 from mptc.source.diagnostic import Diagnostics, Note
 from mptc.source.text import Span
 from mptc.syntax import tree as syntax
+
+MOST_RESIZED = 200  # ways to put axes of other sizes into blocks: each is a check of its own
 
 
 @dataclass(eq=False)
 class Checked:
     """A block or energy after its check: the typed callable and the names that its text leans on."""
 
-    callable: Callable
+    callable: tree.Callable
     owner: Owner
 
 
@@ -33,6 +36,27 @@ class World:
     diagnostics: Diagnostics
     checked: dict[Declared, Checked | None] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
+    recheck: Callable[[World, Declared], Checked | None] | None = None
+    original: World | None = None  # of a world where some dims have other sizes: the one that they were declared in
+    resized: dict[frozenset[tuple[Axis, int]], World] = field(default_factory=dict)
+
+    def called(self, declared: Declared) -> Checked | None:
+        """A block or energy after its check; under other sizes it is checked when it is first called."""
+        if self.original is not None and declared not in self.checked:
+            assert self.recheck is not None
+            self.checked[declared] = None
+            self.checked[declared] = self.recheck(self, declared)
+        return self.checked.get(declared)
+
+    def under(self, sizes: dict[Axis, int]) -> World | None:
+        """This world where dims have these sizes, as a call sees it that puts other axes in their place; None where there are too many of them."""
+        origin = self.original or self
+        total = {**self.numbers.sizes, **sizes}
+        key = frozenset(item for item in total.items() if origin.numbers.sizes.get(item[0]) != item[1])
+        if key not in origin.resized and len(origin.resized) < MOST_RESIZED:
+            numbers = replace(self.numbers, sizes=total)
+            origin.resized[key] = World(self.root, self.closed, numbers, Diagnostics(), missing=self.missing, recheck=self.recheck, original=origin)
+        return origin.resized.get(key)
 
 
 @dataclass(eq=False)
@@ -46,6 +70,7 @@ class Owner:
     axes: dict[Axis, Span] = field(default_factory=dict)
     sizes: dict[Axis, Span] = field(default_factory=dict)
     free: dict[str, Span] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)  # axes that were reported as such
 
     @property
     def closed(self) -> bool:
@@ -215,7 +240,10 @@ class Scope:
         if not owner.closed:
             owner.free.setdefault(name, word.span)
             return dim(name)
-        candidates = ["seq", "ctx", *numbers.contexts, *(each for each, cell in numbers.cells.items() if cell.kind == "dim")]
+        if name in owner.unknown:  # its first mention was reported
+            return None
+        owner.unknown.add(name)
+        candidates = [*(each for each, cell in numbers.cells.items() if cell.kind == "dim"), *numbers.contexts, "seq", "ctx"]
         unknown(self.diagnostics, "axis", name, word.span, candidates, f"declare it: `dim {name} = …`", "E0209")
         return None
 

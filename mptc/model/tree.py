@@ -31,6 +31,8 @@ class Shape:
     per: Per = Per.CONSTANT
     vocabulary: Axis | None = None  # for ids: what they index
     limited: frozenset[Axis] = frozenset()  # the context axes that a view (or a memory) limits
+    chosen: frozenset[Axis] = frozenset()  # axes along which only some entries are there: the others are -inf
+    sparse: frozenset[Axis] = frozenset()  # the same, and the others are 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from torch.optim import AdamW
 
 from mptc.runtime.errors import RunError, UserError
 from mptc.runtime.files import whole_directory
-from mptc.runtime.run import Run
+from mptc.runtime.run import Run, read_run
 from mptc.runtime.weights import load_weights, read_tensors, save_weights
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -61,6 +61,15 @@ def newest_weights(run: Run) -> Path:
     if not checkpoints:
         raise RunError(f"error: {run.path} has no checkpoint yet")
     return checkpoints[-1] / "model.safetensors"
+
+
+def weights_file(path: str | Path) -> Path:
+    """A safetensors file: `path` itself or, of a run directory, that of the newest checkpoint. Raises `RunError` for any other directory."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    whole = path / "model.safetensors"  # of one checkpoint
+    return whole if whole.is_file() else newest_weights(read_run(path))
 
 
 def _moments(model: nn.Module, optimizer: AdamW) -> dict[str, Tensor]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 class UserError(Exception):
     """A mistake that the user can mend. The message says what and where, in one or a few lines."""
 
+    code = 1  # what the command line exits with
+
 
 class SpecError(UserError):
     """A spec that does not compile. The message is its rendered diagnostics."""
@@ -21,3 +23,11 @@ class DataError(UserError):
 
 class RunError(UserError):
     """A run directory that is not what was asked for: missing, occupied, or of another model."""
+
+
+class Stopped(UserError):
+    """A run that a signal ended, its last whole step saved. Exits as the signal would."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.code = 128 + number

@@ -19,21 +19,21 @@ _WIDEST = 100
 
 def explained(entry: Entry) -> str:
     """Title, explanation, example and diagnostics."""
-    command, said = _said(example_of(entry))
+    command, said = _said(entry.code, example_of(entry))
     shown = [line if len(line) <= _WIDEST else line[: _WIDEST - 1] + "…" for line in entry.example.strip("\n").split("\n")]
     head = (f"{entry.code}: {entry.title}", fill(entry.explanation, _WIDEST, break_on_hyphens=False))
     return "\n\n".join((*head, "For example:", _indented(shown), f"`{command}` says:", _indented(said)))
 
 
-def _said(example: Example) -> tuple[str, list[str]]:
-    """The command that finds something, `check` before `compile`, and its lines."""
+def _said(code: str, example: Example) -> tuple[str, list[str]]:
+    """The command that finds what the code stands for, `check` before `compile`, and its lines."""
     with TemporaryDirectory() as folder, chdir(folder):
         for name, text in example.files.items():
             Path(name).write_text(text, encoding="utf-8")
         source, diagnostics, command = Source.read(Path(SPEC)), Diagnostics(), "check"
         check(source, diagnostics, example.settings, example.variant)
-        if not diagnostics.found:
-            command = "compile"
+        if not any(one.code == code for one in diagnostics.found):
+            command, diagnostics = "compile", Diagnostics()
             compile(source, diagnostics, example.settings, example.variant)
     lines = "\n".join(map(render, diagnostics.found)).split("\n")
     return f"mptc {command} {SPEC}{example.options}", lines

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mptc.runtime.errors import UserError
+from mptc.runtime.settings import at_least
 from mptc.runtime.surface import BYTES, Surface, require_bytes, require_continuation
 
 
@@ -32,8 +33,10 @@ def generate(model: nn.Module, surface: Surface, prompt: bytes, tokens: int, dra
     require_continuation(surface)
     if not prompt:
         raise UserError("error: the prompt is empty; a model continues at least one byte")
-    if tokens < 0 or draw.top_k < 0 or draw.seed < 0 or draw.window < 1 or not 0 <= draw.temperature < math.inf:
-        raise UserError("error: --tokens, --temperature, --top-k and --seed cannot be negative, --window not below 1")
+    for option, number, least in (("tokens", tokens, 0), ("top-k", draw.top_k, 0), ("seed", draw.seed, 0), ("window", draw.window, 1)):
+        at_least(option, number, least)
+    if not 0 <= draw.temperature < math.inf:
+        raise UserError(f"error: --temperature is {draw.temperature:g}; it must be a number of at least 0")
     return _continue(model.eval(), str(surface.logits), list(prompt), tokens, draw)
 
 

@@ -6,6 +6,9 @@ import hashlib
 import linecache
 import sys
 from types import ModuleType
+from typing import Any
+
+from torch import nn
 
 
 def as_module(name: str, text: str) -> ModuleType:
@@ -25,4 +28,24 @@ def as_module(name: str, text: str) -> ModuleType:
     except BaseException:
         del sys.modules[unique]
         raise
+    for made in vars(module).values():
+        if isinstance(made, type) and issubclass(made, nn.Module) and made.__module__ == unique:
+            _carry(made, name, text)
     return module
+
+
+# A pickle names classes by their module, and another process has none of that name. So what is pickled carries the module's text: once, however many
+# parts of a model it has, because pickle writes an object that it has met as a reference.
+
+
+def _carry(made: type[nn.Module], name: str, text: str) -> None:
+    def reduce(self: nn.Module, _protocol: int) -> tuple[object, ...]:
+        return bare, (name, text, made.__name__), self.__dict__
+
+    made.__reduce_ex__ = reduce  # type: ignore[assignment, method-assign]
+
+
+def bare(name: str, text: str, of: str) -> Any:
+    """An instance of a generated module's class, without its state: what a pickle begins with."""
+    made = getattr(as_module(name, text), of)
+    return made.__new__(made)

@@ -15,6 +15,7 @@ EVERY = 50  # steps between plain lines
 class Report(Protocol):
     """What the loop tells. Losses are in nats per byte, rates are AdamW's."""
 
+    def fact(self, text: str) -> None: ...
     def start(self, step: int, steps: int) -> None: ...
     def step(self, step: int, loss: float, rate: float) -> None: ...
     def evaluation(self, step: int, loss: float) -> None: ...
@@ -23,20 +24,24 @@ class Report(Protocol):
 
 
 class Lines:
-    """One line for every `EVERY` steps, each evaluation and each checkpoint."""
+    """One line for every `EVERY` steps, with the speed since the line before, each evaluation and each checkpoint."""
 
     def __init__(self, out: TextIO) -> None:
         self.out = out
-        self.first = self.steps = 0
-        self.began = 0.0
+        self.last, self.then = 0, 0.0
+
+    def fact(self, text: str) -> None:
+        self._line(text)
 
     def start(self, step: int, steps: int) -> None:
-        self.first, self.steps, self.began = step, steps, time.monotonic()
+        self.last, self.then = step, time.monotonic()
         self._line(f"from step {step} to {steps}")
 
     def step(self, step: int, loss: float, rate: float) -> None:
         if step % EVERY == 0:
-            speed = (step - self.first) / (time.monotonic() - self.began)
+            now = time.monotonic()
+            speed = (step - self.last) / (now - self.then)
+            self.last, self.then = step, now
             self._line(f"step {step:>6}  loss {loss:.4f}  rate {rate:.2e}  {speed:.1f} steps/s")
 
     def evaluation(self, step: int, loss: float) -> None:
@@ -60,6 +65,9 @@ class Bar:
 
         self.bar: Progress = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
         self.task: TaskID | None = None
+
+    def fact(self, text: str) -> None:
+        self.bar.console.print(text, highlight=False, markup=False)
 
     def start(self, step: int, steps: int) -> None:
         self.task = self.bar.add_task("", total=steps, completed=step)

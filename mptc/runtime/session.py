@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from torch import nn
 
 from mptc.runtime.checkpoint import newest_weights
 from mptc.runtime.data import Text, read_text
-from mptc.runtime.errors import RunError, UserError
+from mptc.runtime.errors import RunError, Stopped, UserError
 from mptc.runtime.load import instantiate
 from mptc.runtime.report import Report
 from mptc.runtime.run import Run, is_run, read_run, same_run
@@ -45,13 +46,29 @@ def train_spec(asked: Asked, report: Report) -> float:
     require_loss(facts)
     compiled = compile_spec(asked.spec, asked.set, asked.variant)
     path = Path(asked.out or f"runs/{'-'.join(filter(None, (facts.name, asked.variant)))}")
-    old = read_run(path) if asked.resume and is_run(path) else None
+    if asked.resume and not is_run(path):
+        raise RunError(f"error: {path} holds no run to go on with (no run.json); begin one without --resume, or name another --out")
+    old = read_run(path) if asked.resume else None
     chosen = settings(asked.numbers, old.settings if old else None)
     text = read_text(asked.data, chosen.length)
     code = compiled.files[f"{compiled.name}.py"]
     model = instantiate(compiled.name, code, chosen.seed)
     new = Run(path, asked.spec, asked.variant, asked.set, facts, with_rate(chosen, model), text.fingerprint(), code)
+    for line in _facts(model, new, text, resumed=old is not None):
+        report.fact(line)
     return train_run(model, text, new, old, report)
+
+
+def _facts(model: nn.Module, run: Run, text: Text, *, resumed: bool) -> list[str]:
+    """What is trained, on what and where, before the first step says so."""
+    parameters = list(model.parameters())
+    numbers = sum(each.numel() for each in parameters)
+    frozen = sum(each.numel() for each in parameters if not each.requires_grad)
+    lines = [
+        f"model {run.surface.name}: {numbers:,} parameters" + (f", {frozen:,} of them frozen" if frozen else "") + f", on {parameters[0].device}",
+        f"data {text.path}: {len(text.training):,} bytes to train on, the last {len(text.held_out):,} held out",
+    ]
+    return lines + ["this run has no checkpoint yet: it begins again"] * (resumed and not run.checkpoints())
 
 
 def train_run(model: nn.Module, text: Text, new: Run, old: Run | None, report: Report) -> float:
@@ -62,14 +79,19 @@ def train_run(model: nn.Module, text: Text, new: Run, old: Run | None, report: R
         new.create()
     try:
         return train(model, text, new, report)
-    except KeyboardInterrupt:
-        raise RunError(f"stopped; go on with --resume --out {new.path}") from None
+    except KeyboardInterrupt:  # the second one: the first waits for the end of a step
+        raise Stopped(f"stopped at once; go on from the newest checkpoint with --resume --out {new.path}", signal.SIGINT) from None
 
 
 def open_model(spec_or_run: str, set: dict[str, str], variant: str | None, weights: str | None, run: str | None) -> tuple[nn.Module, Surface, int]:
     """A trained model, what is known of it, and how many bytes it was trained to see. Raises `UserError`."""
-    if is_run(spec_or_run) or Path(spec_or_run).is_dir():
+    if Path(spec_or_run).is_dir():
+        given = [name for name, value in (("--set", set), ("--variant", variant), ("--run", run)) if value]
+        if given:
+            raise UserError(f"error: {spec_or_run} is a run, which keeps its own settings; leave out {' and '.join(given)}")
         return _open_run(spec_or_run, weights)
+    if not Path(spec_or_run).exists():
+        raise UserError(f"error: there is no spec and no run directory {spec_or_run}")
     if weights is None and run is None:
         raise UserError(f"error: {spec_or_run} alone is untrained; give --weights FILE or --run DIR, or name a run directory in its place")
     compiled = compile_spec(spec_or_run, set, variant)

@@ -14,10 +14,11 @@ from torch.optim import AdamW
 
 from mptc.runtime.checkpoint import Progress, restore, save
 from mptc.runtime.data import Text, held_out_batches, training_batch
-from mptc.runtime.errors import UserError
+from mptc.runtime.errors import Stopped, UserError
 from mptc.runtime.report import Report
 from mptc.runtime.run import Run
 from mptc.runtime.settings import Settings, default_rate
+from mptc.runtime.stopping import stop_requests
 
 BETAS = (0.9, 0.95)
 
@@ -25,7 +26,8 @@ BETAS = (0.9, 0.95)
 def train(model: nn.Module, text: Text, run: Run, report: Report) -> float:
     """Train from the run's newest checkpoint, or from step 0, to its last step. Returns the held-out loss in nats per byte.
 
-    Raises `UserError` where a loss is not finite (the last checkpoint stands) or a checkpoint cannot be written.
+    Raises `Stopped` after Ctrl-C or SIGTERM, with the last whole step saved, and `UserError` where a loss is not finite (the last checkpoint
+    stands) or a checkpoint cannot be written.
     """
     settings = run.settings
     if settings.threads:
@@ -34,8 +36,14 @@ def train(model: nn.Module, text: Text, run: Run, report: Report) -> float:
     progress = restore(run, model, optimizer)
     report.start(progress.step, settings.steps)
     try:
-        while progress.step < settings.steps:
-            _advance(model, optimizer, text, run, progress, report)
+        if progress.step >= settings.steps:
+            report.evaluation(*progress.evaluations[-1])
+        with stop_requests() as request:
+            while progress.step < settings.steps:
+                _advance(model, optimizer, text, run, progress, report)
+                if request.number and progress.step < settings.steps:
+                    save(run, model, optimizer, progress)
+                    raise Stopped(f"stopped after step {progress.step}, which is saved; go on with --resume --out {run.path}", request.number)
     finally:
         report.stop()
     return progress.evaluations[-1][1]

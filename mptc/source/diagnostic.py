@@ -16,13 +16,14 @@ class Note:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One message about one place. `code` is an entry of `mptc.source.catalogue`."""
+    """One message about one place. `code` is an entry of `mptc.source.catalogue`; `way` leads through the text, drawn line by line."""
 
     code: str
     span: Span
     message: str
     help: str | None = None
     notes: tuple[Note, ...] = ()
+    way: tuple[Note, ...] = ()
 
     @property
     def severity(self) -> str:
@@ -31,16 +32,16 @@ class Diagnostic:
 
 @dataclass
 class Diagnostics:
-    """What the stages have to say, in the order found."""
+    """What the stages have to say, in the order found, each once."""
 
     found: list[Diagnostic] = field(default_factory=list)
+    failed: bool = False
+    _known: set[Diagnostic] = field(default_factory=set, repr=False)
 
-    def add(self, code: str, span: Span, message: str, help: str | None = None, notes: tuple[Note, ...] = ()) -> None:
+    def add(self, code: str, span: Span, message: str, help: str | None = None, notes: tuple[Note, ...] = (), way: tuple[Note, ...] = ()) -> None:
         assert code in CATALOGUE, f"{code} is not in the catalogue"
-        diagnostic = Diagnostic(code, span, message, help, notes)
-        if diagnostic not in self.found:
+        diagnostic = Diagnostic(code, span, message, help, notes, way)
+        if diagnostic not in self._known:
+            self._known.add(diagnostic)
             self.found.append(diagnostic)
-
-    @property
-    def failed(self) -> bool:
-        return any(diagnostic.severity == "error" for diagnostic in self.found)
+            self.failed = self.failed or diagnostic.severity == "error"

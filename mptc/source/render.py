@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from mptc.source.diagnostic import Diagnostic, Diagnostics
+from mptc.source.diagnostic import Diagnostic, Diagnostics, Note
 from mptc.source.text import Span
 
 _COLOURS = {"error": "1;31", "warning": "1;33", "note": "1;34", "help": "1;32", "place": "1", "gutter": "34"}
@@ -29,6 +29,7 @@ def render(diagnostic: Diagnostic, colour: bool = False) -> str:
     lines = [head, *_excerpt(diagnostic.span, severity, paint)]
     for note in diagnostic.notes:
         lines += [_head(note.span, "note", "note", note.message, paint), *_excerpt(note.span, "note", paint)]
+    lines += _drawn(diagnostic.way, paint)
     if diagnostic.help:
         lines.append(f"{paint('help', 'help')}: {_shown(diagnostic.help)}")
     return "\n".join(lines)
@@ -48,6 +49,7 @@ def _record(diagnostic: Diagnostic) -> dict[str, Any]:
         "help": diagnostic.help,
         **_place(diagnostic.span),
         "notes": [{"message": note.message, **_place(note.span)} for note in diagnostic.notes],
+        "way": [{"message": note.message, **_place(note.span)} for note in diagnostic.way],
     }
 
 
@@ -75,6 +77,22 @@ def _excerpt(span: Span, kind: str, paint: Paint) -> list[str]:
         f"{paint(f'  {number} |', 'gutter')} {written}".rstrip(),
         f"{paint(f'{margin} |', 'gutter')} {' ' * _columns(before)}{paint('^' * max(1, _columns(under)), kind)}",
     ]
+
+
+def _drawn(path: tuple[Note, ...], paint: Paint) -> list[str]:
+    """The way of a value through the text: each line that it passes, and what happens there."""
+    places = [f"{_shown(note.span.source.path.rpartition('/')[2])}:{note.span.line}" for note in path]
+    texts = [_shown(_shortened(note.span.source.line(note.span.line).strip())) for note in path]
+    wide, wider = max(map(len, places), default=0), max(map(len, texts), default=0)
+    arrows = ["│"] * (len(path) - 1) + ["▼"]
+    return [
+        f"{paint(f'  {arrow} {place:<{wide}}', 'gutter')}  {text:<{wider}}  {_shown(note.message)}"
+        for arrow, place, text, note in zip(arrows, places, texts, path, strict=False)
+    ]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _WIDEST // 2 else text[: _WIDEST // 2 - 1] + "…"
 
 
 def _columns(text: str) -> int:

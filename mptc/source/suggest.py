@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 _MOST_CANDIDATES = 2_000
 _LONGEST = 40
 
 
 def closest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that a slip of the finger makes into `name`, if there is one."""
+    """The candidate that a slip of the finger makes into `name`, if there is one; of several as near the first."""
     if len(name) > _LONGEST:
         return None
     allowed = 1 if len(name) <= 4 else 2 if len(name) <= 8 else 3
     best: tuple[int, str] | None = None
-    for candidate in list(candidates)[:_MOST_CANDIDATES]:
+    ordered = sorted(candidates) if isinstance(candidates, Set) else list(candidates)
+    for candidate in ordered[:_MOST_CANDIDATES]:
         if candidate == name or abs(len(candidate) - len(name)) > allowed:
             continue
         distance = 0 if candidate.lower() == name.lower() else _distance(name, candidate)
-        if distance <= min(allowed, len(candidate) - 1) and (best is None or (distance, candidate) < best):
+        if distance <= min(allowed, len(candidate) - 1) and (best is None or distance < best[0]):
             best = distance, candidate
     return best[1] if best else None
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
 
 MOST_CHARACTERS = 200_000
+MOST_OF_A_NAME = 80
+_UNSAFE = re.compile(r"[^A-Za-z0-9_. +=@,-]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,11 +25,21 @@ class Source:
         object.__setattr__(self, "starts", tuple(starts))
 
     @classmethod
-    def read(cls, path: Path, shown: str | None = None) -> Source:
-        """A file's text; raises OSError. Of a file that is too long so much is read that this can be said; what is not UTF-8 becomes U+FFFD."""
+    def read(cls, path: Path, shown: str | None = None, *, strict: bool = False) -> Source:
+        """A file's text; raises OSError. Of a file that is too long so much is read that this can be said.
+
+        What is not UTF-8 becomes U+FFFD or, where that is `strict`, raises UnicodeDecodeError.
+        """
         with path.open("rb") as file:
             content = file.read(4 * MOST_CHARACTERS + 4)
-        return cls(shown or str(path), content.decode("utf-8", errors="replace"))
+        text = content.decode("utf-8", errors="strict" if strict and len(content) <= 4 * MOST_CHARACTERS else "replace")
+        return cls(shown or str(path), text.replace("\r\n", "\n").replace("\r", "\n"))
+
+    @property
+    def name(self) -> str:
+        """The file's own name, as generated code may say it in comments and docstrings: of a name made to break out of them, what cannot."""
+        last = self.path.rpartition("/")[2]
+        return _UNSAFE.sub("_", last)[-MOST_OF_A_NAME:]
 
     def position(self, offset: int) -> tuple[int, int]:
         """Line and column of a character offset, both from 1."""
@@ -65,4 +78,4 @@ class Span:
         return Span(self.source, self.start, other.end)
 
     def __str__(self) -> str:
-        return f"{self.source.path}:{self.line}"
+        return f"{self.source.name}:{self.line}"

@@ -2,7 +2,8 @@
 
     python tests/bench/startup.py [ROUNDS]
 
-Medians of interleaved runs. Further: depth 8 against 800, and 100, 200 and 400 blocks written out, whose time should grow as their number does.
+Medians of interleaved runs. Further: `check` of a spec of 2,000 lines, depth 8 against 800, and 100, 200 and 400 blocks written out, whose
+time should grow as their number does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPEC = "specs/cem_small.mpt"
 WRITTEN_OUT = (100, 200, 400)
+LINES = 2000
 
 
 def blocks(count: int) -> str:
@@ -25,6 +27,35 @@ def blocks(count: int) -> str:
     steps = "\n".join(f"  x <- x + swiglu(rmsnorm(x) as norm_{n}) as mlp_{n}" for n in range(count))
     head = 'use "lib/std.mpt"\ndim vocab = 256\ndim d = 64\ndim hidden = 128\nmodel long {\n  input tokens: id[vocab]\n  param embed: [vocab, d]\n'
     return f"{head}  x = lookup(embed, tokens)\n{steps}\n  output logits = embed @ x\n}}\n"
+
+
+def long_spec(lines: int = LINES) -> str:
+    """A spec of so many lines: blocks and energies of its own, each used in turn. The model uses every fifth."""
+    head = 'use "lib/cem.mpt"\ndim vocab = 256\ndim d = 64\ndim head = 2\ndim key = d / head\ndim hidden = 128\ndim rank = 4\n'
+    written = [head]
+    uses = []
+    for n in range(lines * 2 // 29):
+        written.append(
+            f"""
+# Layer {n}: a gated block around a step of its own energy.
+block gate_{n}(x: [d]) {{
+  param W_{n}: [hidden, d] ~ normal(0.02)
+  g = sigmoid(W_{n} @ x)
+  return W_{n} @ (g * silu(W_{n} @ rmsnorm(x)))
+}}
+
+energy well_{n}(x: [d] | c: [ctx, d]) {{
+  param W_k: [head, key, d]
+  q = rope[key](W_k @ x)
+  s = sum[key](q * (W_k @ c)) / sqrt(key)
+  minimize -sum[head](logsumexp[ctx](s))
+}}
+"""
+        )
+        if n % 5 == 0:
+            uses += [f"  x <- x - grad well_{n}(x | past(x))", f"  x <- x + gate_{n}(x)"]
+    model = ["model long {", "  input tokens: id[vocab]", "  param embed: [vocab, d]", "  x = lookup(embed, tokens)", *uses]
+    return "".join(written) + "\n" + "\n".join([*model, "  output logits = embed @ x", "}", ""])
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
@@ -36,6 +67,8 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "compile": [*compile_, SPEC, *out],
         "compile, depth 800": [*compile_, SPEC, *out, "--set", "depth=800"],
     }
+    (folder / "long.mpt").write_text(long_spec(), encoding="utf-8")
+    made["check, 2,000 lines"] = ["-m", "mptc", "check", str(folder / "long.mpt")]
     for count in WRITTEN_OUT:
         path = folder / f"blocks_{count}.mpt"
         path.write_text(blocks(count), encoding="utf-8")
@@ -66,6 +99,7 @@ def main() -> int:
     few, some, many = (found[f"compile, {count} blocks"] for count in WRITTEN_OUT)
     measured = {
         "check / import torch": (found["check"] / torch, 0.45),
+        "check of 2,000 lines / import torch": (found["check, 2,000 lines"] / torch, 2.0),
         "compile / import torch": (found["compile"] / torch, 0.9),
         "depth 800 / depth 8": (found["compile, depth 800"] / found["compile"], 1.15),
         "(200 to 400 blocks) / (100 to 200)": ((many - some) / (some - few), 2.5),  # 2 where it is linear

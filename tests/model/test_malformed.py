@@ -12,6 +12,7 @@ import pytest
 
 from mptc.model.resolve import resolve
 from mptc.source.catalogue import CATALOGUE
+from mptc.source.catalogue.example import SPEC, example_of
 from mptc.source.diagnostic import Diagnostics
 from mptc.source.render import render
 from mptc.source.text import Source
@@ -39,24 +40,11 @@ def test_malformed(path: Path) -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_example_triggers_exactly_its_code(code: str, tmp_path: Path) -> None:
-    files: dict[str, list[str]] = {"spec.mpt": []}
-    settings: dict[str, str] = {}
-    variant, name = None, "spec.mpt"
-    for line in CATALOGUE[code].example.splitlines(keepends=True):
-        word, _, rest = line.removeprefix("# ").strip().partition(" ")
-        if word == "file:":
-            name = rest
-            files[name] = []
-        elif word == "--set":
-            settings.update([rest.split("=", 1)])
-        elif word == "--variant":
-            variant = rest
-        else:
-            files[name].append(line)
-    for name, lines in files.items():
-        (tmp_path / name).write_text("".join(lines))
+    example = example_of(CATALOGUE[code])
+    for name, text in example.files.items():
+        (tmp_path / name).write_text(text)
     diagnostics = Diagnostics()
-    assert resolve(Source.read(tmp_path / "spec.mpt"), settings, variant, diagnostics) is None
+    assert resolve(Source.read(tmp_path / SPEC), example.settings, example.variant, diagnostics) is None
     assert [one.code for one in diagnostics.found] == [code], "\n".join(map(render, diagnostics.found))
 
 

@@ -1,6 +1,7 @@
-"""Train the stand-in as a process of its own: `python -m tests.runtime.driver DATA OUT [--resume] [--die-writing N]`.
+"""Train the stand-in as a process of its own: `python -m tests.runtime.driver DATA OUT [--resume] [--die-writing N] [--ask-to-stop N]`.
 
-`--die-writing N` kills the process, as SIGKILL does, in the middle of writing its Nth tensor file.
+`--die-writing N` kills the process, as SIGKILL does, in the middle of writing its Nth tensor file; `--ask-to-stop N` sends it signal N in the middle
+of its sixth step.
 """
 
 import os
@@ -8,9 +9,13 @@ import signal
 import sys
 from pathlib import Path
 
+from torch import Tensor
+
 import mptc.runtime.weights
 from mptc.runtime import checkpoint
-from mptc.runtime.data import read_text
+from mptc.runtime import train as loop
+from mptc.runtime.data import Text, read_text
+from mptc.runtime.errors import UserError
 from mptc.runtime.load import instantiate
 from mptc.runtime.report import Lines
 from mptc.runtime.run import Run, is_run, read_run
@@ -37,14 +42,32 @@ def die_writing(count: int) -> None:
     checkpoint.save_file = mptc.runtime.weights.save_file = save_file  # type: ignore[assignment]
 
 
+def ask_to_stop(number: int) -> None:
+    """Send the signal while a batch is drawn."""
+    drawn = loop.training_batch
+
+    def training_batch(text: Text, seed: int, step: int, batch: int, length: int) -> Tensor:
+        if step == 5:
+            os.kill(os.getpid(), number)
+        return drawn(text, seed, step, batch, length)
+
+    loop.training_batch = training_batch  # type: ignore[assignment]
+
+
 def main(data: str, out: str, *options: str) -> None:
     if "--die-writing" in options:
         die_writing(int(options[options.index("--die-writing") + 1]))
+    if "--ask-to-stop" in options:
+        ask_to_stop(int(options[options.index("--ask-to-stop") + 1]))
     path = Path(out)
     old = read_run(path) if "--resume" in options and is_run(path) else None
     text = read_text(data, SETTINGS.length)
     run = Run(path, "stand_in.mpt", None, {}, SURFACE, SETTINGS, text.fingerprint(), TEXT)
-    train_run(instantiate("stand_in", TEXT, SETTINGS.seed), text, run, old, Lines(sys.stdout))
+    try:
+        train_run(instantiate("stand_in", TEXT, SETTINGS.seed), text, run, old, Lines(sys.stdout))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.code)
 
 
 if __name__ == "__main__":

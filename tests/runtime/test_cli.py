@@ -145,16 +145,22 @@ def test_train_resume_and_generate(mptc: Shell, spec: Path, tmp_path: Path) -> N
     words = ["train", "bigram.mpt", "--data", "data.txt", "--steps", "30", "--batch", "4", "--length", "16", "--lr", "0.1", "--save-every", "10"]
     done = mptc(*words)
     assert done.returncode == 0, done.stderr
-    assert "held-out loss" in done.stdout.splitlines()[-1]
+    assert done.stdout.splitlines()[:2] == ["model bigram: 8,192 parameters, on cpu", "data data.txt: 1,440 bytes to train on, the last 160 held out"]
+    assert done.stdout.count("held-out loss") == 1
     assert (tmp_path / "runs/bigram/step-00000030/model.safetensors").exists()
     assert "already holds a run" in mptc(*words).stderr
-    assert "from step 30 to 30" in mptc(*words, "--resume").stdout
+    again = mptc(*words, "--resume").stdout
+    assert "from step 30 to 30" in again
+    assert again.count("held-out loss") == 1
     assert mptc("train", "bigram.mpt", "--data", "data.txt", "--resume").returncode == 0
     assert "steps: the run has 30, now 31" in mptc(*words[:5], "31", "--resume").stderr
     sources = (["runs/bigram"], ["bigram.mpt", "--run", "runs/bigram"], ["bigram.mpt", "--weights", "runs/bigram/step-00000030/model.safetensors"])
     for source in sources:
         said = mptc("generate", *source, "--prompt", "ab", "--tokens", "10", "--temperature", "0")
         assert (said.returncode, said.stdout) == (0, "abcdefghabcd\n"), said.stderr
+    refused = mptc("generate", "runs/bigram", "--set", "d=32", "--variant", "wide", "--prompt", "a")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "runs/bigram is a run, which keeps its own settings; leave out --set and --variant" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -165,6 +171,8 @@ def test_train_resume_and_generate(mptc: Shell, spec: Path, tmp_path: Path) -> N
         (("", ""), ["--data", "none.txt"], "cannot read data from none.txt: No such file"),
         (("", ""), ["--length", "500"], "each part needs at least one window of 500"),
         (("read @", "embd @"), [], "error[E"),
+        (("", ""), ["--resume"], "runs/bigram holds no run to go on with"),
+        (("", ""), ["--lr", "nan"], "--lr is nan; it must be a number above 0"),
     ],
 )
 def test_training_refuses_before_it_writes(
@@ -180,5 +188,6 @@ def test_training_refuses_before_it_writes(
 
 def test_generating_refuses(mptc: Shell, spec: Path, tmp_path: Path) -> None:
     assert "alone is untrained" in mptc("generate", "bigram.mpt", "--prompt", "a").stderr
+    assert mptc("generate", "nope", "--prompt", "a").stderr == "error: there is no spec and no run directory nope\n"
     assert "not a run directory" in mptc("generate", str(tmp_path), "--prompt", "a").stderr
     assert "cannot read weights" in mptc("generate", "bigram.mpt", "--weights", "none", "--prompt", "a").stderr

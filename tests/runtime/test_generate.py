@@ -49,9 +49,18 @@ def test_ids_beyond_bytes_are_never_drawn() -> None:
     assert max(generate(Wide(), SURFACE, b"a", 40, Draw())) < 256
 
 
-@pytest.mark.parametrize("draw", [Draw(temperature=-1), Draw(temperature=float("nan")), Draw(top_k=-1), Draw(window=0)])
-def test_numbers_out_of_range(draw: Draw) -> None:
-    with pytest.raises(UserError, match="cannot be negative"):
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (Draw(temperature=-1), "--temperature is -1; it must be a number of at least 0"),
+        (Draw(temperature=float("nan")), "--temperature is nan"),
+        (Draw(top_k=-1), "--top-k is -1; it must be at least 0"),
+        (Draw(window=0), "--window is 0; it must be at least 1"),
+        (Draw(seed=-1), "--seed is -1"),
+    ],
+)
+def test_numbers_out_of_range(draw: Draw, said: str) -> None:
+    with pytest.raises(UserError, match=said):
         continued(draw)
 
 

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 import mptc
+from mptc.runtime.run import Run
+from mptc.runtime.settings import Settings
 from mptc.runtime.weights import save_weights
+from tests.runtime.stand_in import SURFACE
 
 CEM = "specs/cem_small.mpt"
 
@@ -45,6 +48,20 @@ def test_weights(root: Path, cem: torch.nn.Module, tmp_path: Path) -> None:
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in cem.state_dict().items())
     with pytest.raises(mptc.WeightsError, match=r"embed: the file has \[256, 64\], the model \[256, 32\]"):
         mptc.load(root / CEM, variant="tiny", set={"d": 32}, weights=tmp_path / "w.safetensors")
+
+
+def test_weights_of_a_run(root: Path, cem: torch.nn.Module, tmp_path: Path) -> None:
+    run = Run(tmp_path, CEM, "tiny", {}, SURFACE, Settings(), {}, "")
+    run.create()
+    with pytest.raises(mptc.UserError, match="has no checkpoint yet"):
+        mptc.load(root / CEM, variant="tiny", weights=tmp_path)
+    (tmp_path / "step-00000001").mkdir()
+    save_weights(cem, tmp_path / "step-00000001" / "model.safetensors")
+    for weights in (tmp_path, tmp_path / "step-00000001"):
+        model = mptc.load(root / CEM, variant="tiny", weights=weights, seed=3)
+        assert torch.equal(model.state_dict()["embed"], cem.state_dict()["embed"])
+    with pytest.raises(mptc.UserError, match="specs is not a run directory"):
+        mptc.load(root / CEM, variant="tiny", weights=root / "specs")
 
 
 def test_a_mistake_in_the_spec_is_rendered(tmp_path: Path) -> None:

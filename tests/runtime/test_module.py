@@ -3,8 +3,12 @@
 import copy
 import inspect
 import linecache
+import os
 import pickle
+import subprocess
+import sys
 import traceback
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,6 +32,19 @@ def test_source_deepcopy_and_pickle() -> None:
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert type(other) is type(model)
         assert torch.equal(other(tokens).logits, wanted)
+
+
+def test_a_pickle_is_read_by_another_process(root: Path, tmp_path: Path) -> None:
+    model = instantiate("stand_in", TEXT).eval()
+    tokens = torch.arange(12).reshape(1, 12)
+    torch.save((model, model(tokens).logits), tmp_path / "model.pt")
+    text = (
+        "import torch\n"
+        "model, wanted = torch.load('model.pt', weights_only=False)\n"
+        "assert torch.equal(model(torch.arange(12).reshape(1, 12)).logits, wanted)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", text], cwd=tmp_path, env=environment, check=True, timeout=120)
 
 
 def test_tracebacks_show_lines() -> None:

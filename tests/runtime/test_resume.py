@@ -59,6 +59,17 @@ def test_killed_between_steps(lines: int, root: Path, data: Path, undisturbed: d
     assert final(tmp_path / "run") == undisturbed
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_step_it_falls_into(number: signal.Signals, root: Path, data: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    process = driver(root, data, tmp_path / "run", "--ask-to-stop", str(int(number)))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert err == f"stopped after step 6, which is saved; go on with --resume --out {tmp_path / 'run'}\n"
+    assert read_run(tmp_path / "run").checkpoints()[-1].name == "step-00000006"
+    assert "from step 6 " in finish(driver(root, data, tmp_path / "run", "--resume"))
+    assert final(tmp_path / "run") == undisturbed
+
+
 @pytest.mark.parametrize("count", [1, 4])
 def test_killed_while_writing(count: int, root: Path, data: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     """The first weights, then the second optimizer state: half a file each time, and never a checkpoint that has it."""

@@ -61,7 +61,14 @@ def test_json() -> None:
     (record,) = json.loads(as_json(told("model m {\n  x = f(a\n}\n")))
     note = {"message": "no `)` before this", "path": "a.mpt", "line": 3, "column": 1, "end_line": 3, "end_column": 2}
     place = {"path": "a.mpt", "line": 2, "column": 8, "end_line": 2, "end_column": 9}
-    expected = {"code": "E0105", "severity": "error", "message": "this `(` is never closed", "help": "add the missing `)`", "notes": [note], "way": []}
+    expected = {
+        "code": "E0105",
+        "severity": "error",
+        "message": "this `(` is never closed",
+        "help": "add the missing `)`",
+        "notes": [note],
+        "way": [],
+    }
     assert record == expected | place
 
 

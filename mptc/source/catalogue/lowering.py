@@ -13,7 +13,12 @@ dim d = 4
 model m {
   input tokens: id[vocab]
   param embed: [vocab, d]
-  output x = dropout(lookup(embed, tokens), 0.1)
+  x = lookup(embed, tokens)
+  stack 2 as layers {
+    probe size = sum[d](x^2)
+    x <- x + rms[d](x)
+  }
+  output y = x
 }
 """,
     ),

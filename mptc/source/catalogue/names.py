@@ -149,4 +149,23 @@ ENTRIES: tuple[Entry, ...] = (
         "own name.",
         "dim d = 8\nblock f(x: [d]) { return tanh(x) as squashed }\n",
     ),
+    Entry(
+        "E0224",
+        "a model without tokens",
+        "A model works on the tokens of a sequence, and learns from its inputs how many there are: at least one `input` has a value for each token.",
+        "model m {\n  output y = 1\n}\n",
+    ),
+    Entry(
+        "E0225",
+        "larger than any machine",
+        "Calls are put in place at compile time, and blocks that call others twice double with every line. How many operations that gives, how "
+        "deep they lie in each other, and how many numbers the parameters are have limits.",
+        "dim d = 1_000_000_000\ndim e = 1_000_000_000\nmodel m {\n  input x: [d]\n  param W: [e, d]\n  output y = W @ x\n}\n",
+    ),
+    Entry(
+        "E0226",
+        "too many axes",
+        "A value has at most 24 axes, and a spec at most 16 contexts.",
+        "".join(f"context c{n}\n" for n in range(17)),
+    ),
 )

@@ -1,0 +1,186 @@
+"""bert, compiled by mptc from bert.mpt.
+
+    tokens: int64 [batch, seq]
+    segments: int64 [batch, seq]
+    mask: float [batch, seq]
+    targets: int64 [batch, seq]
+    -> hidden_state: float [batch, seq, d]
+    -> logits: float [batch, seq, vocab]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Output(NamedTuple):
+    """What the spec declares as output."""
+
+    hidden_state: Tensor  # [batch, seq, d]
+    logits: Tensor  # [batch, seq, vocab]
+
+
+class Evaluation(NamedTuple):
+    """The outputs, with the loss and the probes that were asked for."""
+
+    hidden_state: Tensor  # [batch, seq, d]
+    logits: Tensor  # [batch, seq, vocab]
+    loss: Tensor | None
+    probes: dict[str, Tensor]
+
+
+class Layer(nn.Module):
+    """One copy of `stack … as layers`, bert.mpt:38."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = Parameters(W_q=empty(4, 8, 32), b_q=empty(4, 8), W_k=empty(4, 8, 32), b_k=empty(4, 8), W_v=empty(4, 8, 32), b_v=empty(4, 8), W_o=empty(32, 4, 8), b_o=empty(32))  # [head, key, d], [head, key], [head, key, d], [head, key], [head, key, d], [head, key], [d, head, key], [d]
+        self.post_attention = Parameters(gain=empty(32), bias=empty(32))  # [d], [d]
+        self.mlp = Parameters(W_in=empty(128, 32), b_in=empty(128), W_out=empty(32, 128), b_out=empty(32))  # [hidden, d], [hidden], [d, hidden], [d]
+        self.post_mlp = Parameters(gain=empty(32), bias=empty(32))  # [d], [d]
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        W_q, b_q, W_k, b_k, W_v, b_v, W_o, b_o = self.attend()
+        post_attention_gain, post_attention_bias = self.post_attention()
+        W_in, b_in, W_out, b_out = self.mlp()
+        post_mlp_gain, post_mlp_bias = self.post_mlp()
+        q = b_q + F.linear(x, W_q.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, seq, head, key]  std.mpt:49
+        k = b_k + F.linear(x, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, seq, head, key]  std.mpt:50
+        value = b_v + F.linear(x, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                            # [batch, seq, head, key]
+        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None, :])  # [batch, head, seq, key]
+        x = x + b_o + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                         # [batch, seq, d]  bert.mpt:39
+        post_attention = post_attention_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), post_attention_gain, eps=1e-12)  # [batch, seq, d]  bert.mpt:39
+        x = post_attention + b_out + F.linear(F.gelu(b_in + F.linear(post_attention, W_in)), W_out)   # [batch, seq, d]  bert.mpt:40
+        post_mlp = post_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), post_mlp_gain, eps=1e-12)  # [batch, seq, d]  bert.mpt:40
+        return post_mlp
+
+
+class Model(nn.Module):
+    """bert. Parameters begin as a function of `seed` and their own names alone."""
+
+    INITIAL = {
+        "embed": ("normal", 0.02),
+        "place": ("normal", 0.02),
+        "kind": ("normal", 0.02),
+        "bias": ("fill", 0.0),
+        "embedded.gain": ("fill", 1.0),
+        "embedded.bias": ("fill", 0.0),
+        "layers.*.attend.W_q": ("normal", 0.02),
+        "layers.*.attend.b_q": ("fill", 0.0),
+        "layers.*.attend.W_k": ("normal", 0.02),
+        "layers.*.attend.b_k": ("fill", 0.0),
+        "layers.*.attend.W_v": ("normal", 0.02),
+        "layers.*.attend.b_v": ("fill", 0.0),
+        "layers.*.attend.W_o": ("normal", 0.02),
+        "layers.*.attend.b_o": ("fill", 0.0),
+        "layers.*.post_attention.gain": ("fill", 1.0),
+        "layers.*.post_attention.bias": ("fill", 0.0),
+        "layers.*.mlp.W_in": ("normal", 0.02),
+        "layers.*.mlp.b_in": ("fill", 0.0),
+        "layers.*.mlp.W_out": ("normal", 0.02),
+        "layers.*.mlp.b_out": ("fill", 0.0),
+        "layers.*.post_mlp.gain": ("fill", 1.0),
+        "layers.*.post_mlp.bias": ("fill", 0.0),
+        "dense.W": ("normal", 0.02),
+        "dense.b": ("fill", 0.0),
+        "readout.gain": ("fill", 1.0),
+        "readout.bias": ("fill", 0.0),
+    }
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.embed = empty(256, 32)  # [vocab, d]
+        self.place = empty(64, 32)  # [places, d]
+        self.kind = empty(2, 32)  # [segment, d]
+        self.bias = empty(256)  # [vocab]
+        self.embedded = Parameters(gain=empty(32), bias=empty(32))  # [d], [d]
+        self.dense = Parameters(W=empty(32, 32), b=empty(32))  # [out, d], [out]
+        self.readout = Parameters(gain=empty(32), bias=empty(32))  # [d], [d]
+        self.layers = nn.ModuleList(Layer() for _ in range(2))
+        self.reset_parameters(seed)
+
+    def reset_parameters(self, seed: int = 0) -> None:
+        for path, parameter in self.named_parameters():
+            begin(parameter, path, seed, *self.INITIAL[re.sub(r"\.\d+", ".*", path)])
+
+    def forward(self, tokens: Tensor, segments: Tensor, mask: Tensor, targets: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+        batch, seq = tokens.shape[:2]
+        position = torch.arange(seq, device=tokens.device)
+        embedded_gain, embedded_bias = self.embedded()
+        W, b = self.dense()
+        readout_gain, readout_bias = self.readout()
+        x = lookup(self.embed, tokens) + lookup(self.kind, segments) + entries(self.place, position, 0)  # [batch, seq, d]  bert.mpt:37
+        x = embedded_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), embedded_gain, eps=1e-12)    # [batch, seq, d]  bert.mpt:37
+        mask = mask != 0                                                                              # [batch, ctx]
+        for layer in self.layers:
+            x = layer(x, mask)
+        value = F.gelu(b + F.linear(x, W)) - F.gelu(b + F.linear(x, W)).mean(-1)[..., None]           # [batch, seq, d]
+        readout = readout_bias + F.rms_norm(value, (32,), readout_gain, eps=1e-12)                    # [batch, seq, d]  bert.mpt:43
+        logits = self.bias + F.linear(readout, self.embed)                                            # [batch, seq, vocab]  bert.mpt:43
+        evaluated, probes = None, {}
+        if loss:
+            evaluated = F.cross_entropy(logits.flatten(0, 1), targets.flatten().clamp(min=-1), ignore_index=-1)
+        if loss or probe:
+            return Evaluation(x, logits, loss=evaluated, probes=probes)
+        return Output(x, logits)
+
+
+# What the code above is made with.
+
+
+class Parameters(nn.Module):
+    """The parameters of one call site. A parent reads them by calling it, so that FSDP2, hooks and LoRA see every read."""
+
+    def __init__(self, **parameters: nn.Parameter) -> None:
+        super().__init__()
+        for name, parameter in parameters.items():
+            self.register_parameter(name, parameter)
+
+    def forward(self) -> Tensor | tuple[Tensor, ...]:
+        values = tuple(self.parameters(recurse=False))
+        return values[0] if len(values) == 1 else values
+
+
+def empty(*shape: int) -> nn.Parameter:
+    """A parameter that `reset_parameters` will fill."""
+    return nn.Parameter(torch.empty(shape))
+
+
+@torch.no_grad()
+def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> None:
+    """Initial values: a function of the seed and the parameter's path alone."""
+    if kind == "fill":
+        parameter.fill_(value)
+        return
+    key = hashlib.sha256(f"{seed}:{path}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+    begun = torch.empty(parameter.shape)
+    if kind == "normal":
+        begun.normal_(0.0, value, generator=generator)
+    else:
+        begun.uniform_(-value, value, generator=generator)
+    parameter.copy_(begun)
+
+
+def lookup(table: Tensor, ids: Tensor) -> Tensor:
+    """Rows of a table [rows, ...] at ids; 0 for an id outside it."""
+    inside = (ids >= 0) & (ids < table.shape[0])
+    rows = F.embedding(torch.where(inside, ids, 0), table.flatten(1))
+    return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])
+
+
+def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
+    """Entries of a table [shared..., entries, ...] at numbers [shared..., ...]; 0 for a number outside it."""
+    index = index.long()
+    inside = (index >= 0) & (index < table.shape[shared])
+    rest = table.dim() - shared - 1
+    places = torch.where(inside, index, 0).flatten(shared)
+    rows = table.flatten(shared + 1) if rest else table[..., None]
+    taken = rows.gather(shared, places[..., None].expand(*places.shape, rows.shape[-1]))
+    return taken.reshape(*index.shape, *table.shape[shared + 1 :]) * inside.reshape(*index.shape, *[1] * rest)

@@ -1,0 +1,126 @@
+"""energy_transformer, compiled by mptc from energy_transformer.mpt.
+
+    tokens: int64 [batch, seq]
+    -> logits: float [batch, seq, vocab]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Output(NamedTuple):
+    """What the spec declares as output."""
+
+    logits: Tensor  # [batch, seq, vocab]
+
+
+class Evaluation(NamedTuple):
+    """The outputs, with the loss and the probes that were asked for."""
+
+    logits: Tensor  # [batch, seq, vocab]
+    loss: Tensor | None
+    probes: dict[str, Tensor]
+
+
+class Model(nn.Module):
+    """energy_transformer. Parameters begin as a function of `seed` and their own names alone."""
+
+    INITIAL = {
+        "embed": ("normal", 0.02),
+        "center.gain": ("fill", 1.0),
+        "center.bias": ("fill", 0.0),
+        "total.attend.W_q": ("normal", 0.002),
+        "total.attend.W_k": ("normal", 0.002),
+        "total.hopfield.Xi": ("normal", 0.02),
+        "readout.gain": ("fill", 1.0),
+        "readout.bias": ("fill", 0.0),
+    }
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.embed = empty(256, 64)  # [vocab, d]
+        self.center = Parameters(gain=empty(), bias=empty(64))  # [], [d]
+        self.readout = Parameters(gain=empty(), bias=empty(64))  # [], [d]
+        self.total = Parameters()
+        self.total.attend = Parameters(W_q=empty(2, 32, 64), W_k=empty(2, 32, 64))  # [head, key, d], [head, key, d]
+        self.total.hopfield = Parameters(Xi=empty(128, 64))  # [memory, d]
+        self.reset_parameters(seed)
+
+    def reset_parameters(self, seed: int = 0) -> None:
+        for path, parameter in self.named_parameters():
+            begin(parameter, path, seed, *self.INITIAL[re.sub(r"\.\d+", ".*", path)])
+
+    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+        center_gain, center_bias = self.center()
+        W_q, W_k = self.total.attend()
+        Xi = self.total.hopfield()
+        readout_gain, readout_bias = self.readout()
+        x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  energy_transformer.mpt:38
+        for _ in range(4):
+            g = center_bias + center_gain * F.rms_norm(x - x.mean(-1)[..., None], (64,), eps=1e-05)   # [batch, seq, d]  energy_transformer.mpt:40
+            value = F.linear(F.relu(F.linear(g, Xi)), Xi.T)                                           # [batch, seq, d]
+            k = F.linear(g, W_k.flatten(0, 1)).unflatten(-1, (2, 32))                                 # [batch, seq, head, key]  energy_transformer.mpt:17
+            q = F.linear(g, W_q.flatten(0, 1)).unflatten(-1, (2, 32))                                 # [batch, seq, head, key]  energy_transformer.mpt:16
+            weights = torch.softmax(0.1767766952966369 * (q.transpose(1, 2) @ k.permute(0, 2, 3, 1)), -1)  # [batch, head, seq, ctx]
+            value2 = F.linear((weights.mT @ q.transpose(1, 2)).transpose(1, 2).flatten(-2), W_k.flatten(0, 1).T)  # [batch, seq, d]
+            value = value + F.linear((weights @ k.transpose(1, 2)).transpose(1, 2).flatten(-2), W_q.flatten(0, 1).T) + value2  # [batch, seq, d]
+            x = x + value / 10                                                                        # [batch, seq, d]  energy_transformer.mpt:41
+        readout = readout_bias + F.rms_norm(x - x.mean(-1)[..., None], (64,), eps=1e-05) * readout_gain  # [batch, seq, d]  energy_transformer.mpt:43
+        logits = F.linear(readout, self.embed)                                                        # [batch, seq, vocab]  energy_transformer.mpt:43
+        evaluated, probes = None, {}
+        if loss:
+            raise ValueError("energy_transformer declares no loss")
+        if loss or probe:
+            return Evaluation(logits, loss=evaluated, probes=probes)
+        return Output(logits)
+
+
+# What the code above is made with.
+
+
+class Parameters(nn.Module):
+    """The parameters of one call site. A parent reads them by calling it, so that FSDP2, hooks and LoRA see every read."""
+
+    def __init__(self, **parameters: nn.Parameter) -> None:
+        super().__init__()
+        for name, parameter in parameters.items():
+            self.register_parameter(name, parameter)
+
+    def forward(self) -> Tensor | tuple[Tensor, ...]:
+        values = tuple(self.parameters(recurse=False))
+        return values[0] if len(values) == 1 else values
+
+
+def empty(*shape: int) -> nn.Parameter:
+    """A parameter that `reset_parameters` will fill."""
+    return nn.Parameter(torch.empty(shape))
+
+
+@torch.no_grad()
+def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> None:
+    """Initial values: a function of the seed and the parameter's path alone."""
+    if kind == "fill":
+        parameter.fill_(value)
+        return
+    key = hashlib.sha256(f"{seed}:{path}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+    begun = torch.empty(parameter.shape)
+    if kind == "normal":
+        begun.normal_(0.0, value, generator=generator)
+    else:
+        begun.uniform_(-value, value, generator=generator)
+    parameter.copy_(begun)
+
+
+def lookup(table: Tensor, ids: Tensor) -> Tensor:
+    """Rows of a table [rows, ...] at ids; 0 for an id outside it."""
+    inside = (ids >= 0) & (ids < table.shape[0])
+    rows = F.embedding(torch.where(inside, ids, 0), table.flatten(1))
+    return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])

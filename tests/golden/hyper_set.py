@@ -1,0 +1,134 @@
+"""hyper_set, compiled by mptc from hyper_set.mpt.
+
+    tokens: int64 [batch, seq]
+    targets: int64 [batch, seq]
+    -> logits: float [batch, seq, vocab]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Output(NamedTuple):
+    """What the spec declares as output."""
+
+    logits: Tensor  # [batch, seq, vocab]
+
+
+class Evaluation(NamedTuple):
+    """The outputs, with the loss and the probes that were asked for."""
+
+    logits: Tensor  # [batch, seq, vocab]
+    loss: Tensor | None
+    probes: dict[str, Tensor]
+
+
+class Model(nn.Module):
+    """hyper_set. Parameters begin as a function of `seed` and their own names alone."""
+
+    INITIAL = {
+        "embed": ("normal", 0.02),
+        "place": ("normal", 0.02),
+        "W": ("normal", 0.02),
+        "D": ("normal", 0.02),
+        "alpha": ("fill", 0.1),
+        "gamma": ("fill", 0.1),
+    }
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.embed = empty(10, 32)  # [vocab, d]
+        self.place = empty(64, 32)  # [places, d]
+        self.W = empty(4, 8, 32)  # [head, key, d]
+        self.D = empty(48, 32)  # [hidden, d]
+        self.alpha = empty(32)  # [d]
+        self.gamma = empty(32)  # [d]
+        self.reset_parameters(seed)
+
+    def reset_parameters(self, seed: int = 0) -> None:
+        for path, parameter in self.named_parameters():
+            begin(parameter, path, seed, *self.INITIAL[re.sub(r"\.\d+", ".*", path)])
+
+    def forward(self, tokens: Tensor, targets: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+        batch, seq = tokens.shape[:2]
+        position = torch.arange(seq, device=tokens.device)
+        x = lookup(self.embed, tokens) + entries(self.place, position, 0)                             # [batch, seq, d]  hyper_set.mpt:31
+        for _ in range(3):
+            value = F.rms_norm(F.linear(x, self.W.flatten(0, 1)).unflatten(-1, (4, 8)), (8,), eps=1e-06)  # [batch, seq, head, key]
+            # repel(z): E = Σ_head log Σ_j exp(Σ_key z_i ⊙ z_j)
+            # -∂E/∂z = −Σ_j softmax_j(Σ_key z_i z_j) z_j − Σ_j softmax_i(Σ_key z_j z_i) z_j    hyper_set.mpt:15
+            weights = torch.softmax(value.transpose(1, 2) @ value.permute(0, 2, 3, 1), -1)            # [batch, head, seq, ctx]
+            step = weights @ value.transpose(1, 2) + weights.mT @ value.transpose(1, 2)               # [batch, head, seq, key]
+            x = x - F.linear(step.transpose(1, 2).flatten(-2), self.W.flatten(0, 1).T) * self.alpha   # [batch, seq, d]  hyper_set.mpt:33
+            # attract(u): E = −Σ_hidden relu(u_i)² / 2
+            # -∂E/∂u = relu(u_i)    hyper_set.mpt:20
+            x = x + self.gamma * F.linear(F.relu(F.rms_norm(F.linear(x, self.D), (48,), eps=1e-06)), self.D.T)  # [batch, seq, d]  hyper_set.mpt:34
+        logits = F.linear(F.rms_norm(x, (32,), eps=1e-06), self.embed)                                # [batch, seq, vocab]  hyper_set.mpt:36
+        evaluated, probes = None, {}
+        if loss:
+            evaluated = F.cross_entropy(logits.flatten(0, 1), targets.flatten().clamp(min=-1), ignore_index=-1)
+        if loss or probe:
+            return Evaluation(logits, loss=evaluated, probes=probes)
+        return Output(logits)
+
+
+# What the code above is made with.
+
+
+class Parameters(nn.Module):
+    """The parameters of one call site. A parent reads them by calling it, so that FSDP2, hooks and LoRA see every read."""
+
+    def __init__(self, **parameters: nn.Parameter) -> None:
+        super().__init__()
+        for name, parameter in parameters.items():
+            self.register_parameter(name, parameter)
+
+    def forward(self) -> Tensor | tuple[Tensor, ...]:
+        values = tuple(self.parameters(recurse=False))
+        return values[0] if len(values) == 1 else values
+
+
+def empty(*shape: int) -> nn.Parameter:
+    """A parameter that `reset_parameters` will fill."""
+    return nn.Parameter(torch.empty(shape))
+
+
+@torch.no_grad()
+def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> None:
+    """Initial values: a function of the seed and the parameter's path alone."""
+    if kind == "fill":
+        parameter.fill_(value)
+        return
+    key = hashlib.sha256(f"{seed}:{path}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+    begun = torch.empty(parameter.shape)
+    if kind == "normal":
+        begun.normal_(0.0, value, generator=generator)
+    else:
+        begun.uniform_(-value, value, generator=generator)
+    parameter.copy_(begun)
+
+
+def lookup(table: Tensor, ids: Tensor) -> Tensor:
+    """Rows of a table [rows, ...] at ids; 0 for an id outside it."""
+    inside = (ids >= 0) & (ids < table.shape[0])
+    rows = F.embedding(torch.where(inside, ids, 0), table.flatten(1))
+    return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])
+
+
+def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
+    """Entries of a table [shared..., entries, ...] at numbers [shared..., ...]; 0 for a number outside it."""
+    index = index.long()
+    inside = (index >= 0) & (index < table.shape[shared])
+    rest = table.dim() - shared - 1
+    places = torch.where(inside, index, 0).flatten(shared)
+    rows = table.flatten(shared + 1) if rest else table[..., None]
+    taken = rows.gather(shared, places[..., None].expand(*places.shape, rows.shape[-1]))
+    return taken.reshape(*index.shape, *table.shape[shared + 1 :]) * inside.reshape(*index.shape, *[1] * rest)

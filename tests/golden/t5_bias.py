@@ -1,0 +1,161 @@
+"""t5_bias, compiled by mptc from t5_bias.mpt.
+
+    tokens: int64 [batch, seq]
+    -> hidden_state: float [batch, seq, d]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Output(NamedTuple):
+    """What the spec declares as output."""
+
+    hidden_state: Tensor  # [batch, seq, d]
+
+
+class Evaluation(NamedTuple):
+    """The outputs, with the loss and the probes that were asked for."""
+
+    hidden_state: Tensor  # [batch, seq, d]
+    loss: Tensor | None
+    probes: dict[str, Tensor]
+
+
+class Layer(nn.Module):
+    """One copy of `stack … as layers`, t5_bias.mpt:43."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pre_attention = Parameters(gain=empty(32))  # [d]
+        self.attend_biased = Parameters(W_q=empty(4, 8, 32), W_k=empty(4, 8, 32), W_v=empty(4, 8, 32), W_o=empty(32, 4, 8))  # [head, key, d], [head, key, d], [head, key, d], [d, head, key]
+        self.pre_mlp = Parameters(gain=empty(32))  # [d]
+        self.mlp_relu = Parameters(W_in=empty(64, 32), W_out=empty(32, 64))  # [hidden, d], [d, hidden]
+
+    def forward(self, x: Tensor, value: Tensor) -> Tensor:
+        pre_attention_gain = self.pre_attention()
+        W_q, W_k, W_v, W_o = self.attend_biased()
+        pre_mlp_gain = self.pre_mlp()
+        W_in, W_out = self.mlp_relu()
+        h = F.rms_norm(x, (32,), pre_attention_gain, eps=1e-06)                                       # [batch, seq, d]  t5_bias.mpt:44
+        q = F.linear(h, W_q.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
+        k = F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
+        v = F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
+        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=value.permute(2, 0, 1)[None, :, :, :], scale=1)  # [batch, head, seq, key]
+        x = x + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                               # [batch, seq, d]  t5_bias.mpt:45
+        pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  t5_bias.mpt:46
+        x = F.linear(F.relu(F.linear(pre_mlp, W_in)), W_out) + x                                      # [batch, seq, d]  t5_bias.mpt:46
+        return x
+
+
+class Model(nn.Module):
+    """t5_bias. Parameters begin as a function of `seed` and their own names alone."""
+
+    INITIAL = {
+        "embed": ("normal", 1.0),
+        "bias": ("normal", 0.02),
+        "layers.*.pre_attention.gain": ("fill", 1.0),
+        "layers.*.attend_biased.W_q": ("normal", 0.02),
+        "layers.*.attend_biased.W_k": ("normal", 0.02),
+        "layers.*.attend_biased.W_v": ("normal", 0.02),
+        "layers.*.attend_biased.W_o": ("normal", 0.02),
+        "layers.*.pre_mlp.gain": ("fill", 1.0),
+        "layers.*.mlp_relu.W_in": ("normal", 0.02),
+        "layers.*.mlp_relu.W_out": ("normal", 0.02),
+        "rmsnorm.gain": ("fill", 1.0),
+    }
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.embed = empty(256, 32)  # [vocab, d]
+        self.bias = empty(16, 4)  # [bucket, head]
+        self.rmsnorm = Parameters(gain=empty(32))  # [d]
+        self.layers = nn.ModuleList(Layer() for _ in range(2))
+        self.reset_parameters(seed)
+
+    def reset_parameters(self, seed: int = 0) -> None:
+        for path, parameter in self.named_parameters():
+            begin(parameter, path, seed, *self.INITIAL[re.sub(r"\.\d+", ".*", path)])
+
+    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+        batch, seq = tokens.shape[:2]
+        dtype = next(self.parameters()).dtype
+        position = torch.arange(seq, device=tokens.device)
+        gain = self.rmsnorm()
+        x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  t5_bias.mpt:42
+        back = position[:, None] - position                                                           # [seq, ctx]  t5_bias.mpt:28
+        n = torch.abs(back.to(dtype))                                                                 # [seq, ctx]  t5_bias.mpt:18
+        far = 4 + torch.floor(0.0001 + 2.232442506204989 * torch.log(n.clamp(min=1) / 4))             # [seq, ctx]  t5_bias.mpt:19
+        value = torch.where(back < 0, 8, 0) + torch.where(n < 4, n, far.clamp(max=7))                 # [seq, ctx]
+        value = entries(self.bias, value, 0)                                                          # [seq, ctx, head]
+        for layer in self.layers:
+            x = layer(x, value)
+        hidden_state = F.rms_norm(x, (32,), gain, eps=1e-06)                                          # [batch, seq, d]  t5_bias.mpt:48
+        evaluated, probes = None, {}
+        if loss:
+            raise ValueError("t5_bias declares no loss")
+        if loss or probe:
+            return Evaluation(hidden_state, loss=evaluated, probes=probes)
+        return Output(hidden_state)
+
+
+# What the code above is made with.
+
+
+class Parameters(nn.Module):
+    """The parameters of one call site. A parent reads them by calling it, so that FSDP2, hooks and LoRA see every read."""
+
+    def __init__(self, **parameters: nn.Parameter) -> None:
+        super().__init__()
+        for name, parameter in parameters.items():
+            self.register_parameter(name, parameter)
+
+    def forward(self) -> Tensor | tuple[Tensor, ...]:
+        values = tuple(self.parameters(recurse=False))
+        return values[0] if len(values) == 1 else values
+
+
+def empty(*shape: int) -> nn.Parameter:
+    """A parameter that `reset_parameters` will fill."""
+    return nn.Parameter(torch.empty(shape))
+
+
+@torch.no_grad()
+def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> None:
+    """Initial values: a function of the seed and the parameter's path alone."""
+    if kind == "fill":
+        parameter.fill_(value)
+        return
+    key = hashlib.sha256(f"{seed}:{path}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+    begun = torch.empty(parameter.shape)
+    if kind == "normal":
+        begun.normal_(0.0, value, generator=generator)
+    else:
+        begun.uniform_(-value, value, generator=generator)
+    parameter.copy_(begun)
+
+
+def lookup(table: Tensor, ids: Tensor) -> Tensor:
+    """Rows of a table [rows, ...] at ids; 0 for an id outside it."""
+    inside = (ids >= 0) & (ids < table.shape[0])
+    rows = F.embedding(torch.where(inside, ids, 0), table.flatten(1))
+    return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])
+
+
+def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
+    """Entries of a table [shared..., entries, ...] at numbers [shared..., ...]; 0 for a number outside it."""
+    index = index.long()
+    inside = (index >= 0) & (index < table.shape[shared])
+    rest = table.dim() - shared - 1
+    places = torch.where(inside, index, 0).flatten(shared)
+    rows = table.flatten(shared + 1) if rest else table[..., None]
+    taken = rows.gather(shared, places[..., None].expand(*places.shape, rows.shape[-1]))
+    return taken.reshape(*index.shape, *table.shape[shared + 1 :]) * inside.reshape(*index.shape, *[1] * rest)
