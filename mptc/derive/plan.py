@@ -239,6 +239,9 @@ class Search:
         self.all = (1 << len(parts)) - 1
         self._best: dict[int, tuple[float, tuple[int, int] | None]] = {}
         self._nodes: dict[int, Node] = {}
+        self._labels: dict[int, frozenset[Label]] = {}
+        self._sizes = {label: self.size(axis) for label, axis in naming.items()}
+        self._constant = sum(1 << place for place, part in enumerate(parts) if is_constant(part[0]))
         self._streams = [place for place, (node, labels, power) in enumerate(parts) if self._weights(node, labels, power)]
 
     def _weights(self, node: Node, labels: Sequence[Label], power: Fraction) -> bool:
@@ -249,15 +252,20 @@ class Search:
 
     def labels(self, subset: int) -> frozenset[Label]:
         """What the result of a subset has: the labels that are kept, or that are summed with something outside."""
+        if subset not in self._labels:
+            self._labels[subset] = self._kept(subset)
+        return self._labels[subset]
+
+    def _kept(self, subset: int) -> frozenset[Label]:
         inside = {label for place, part in enumerate(self.parts) if subset >> place & 1 for label in part[1]}
         outside = {label for place, part in enumerate(self.parts) if not subset >> place & 1 for label in part[1]}
         return frozenset(label for label in inside if isinstance(label, Axis) or label in outside)
 
     def volume(self, labels: frozenset[Label]) -> float:
-        return math.prod(self.size(self.naming[label]) for label in labels)
+        return math.prod(self._sizes[label] for label in labels)
 
     def constant(self, subset: int) -> bool:
-        return all(is_constant(part[0]) for place, part in enumerate(self.parts) if subset >> place & 1)
+        return subset & self._constant == subset
 
     def cost(self, left: int, right: int) -> float:
         """Multiply-adds and bytes of one step. Parameters are not multiplied together, softmax weights meet all their values at once."""
