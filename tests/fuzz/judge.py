@@ -35,7 +35,12 @@ class Verdict:
 
 
 def judge(text: str, path: str) -> Verdict:
-    """`path`: beside which files the text's `use` looks."""
+    """`path`: beside which files the text's `use` looks. What was slow is tried again: the machine may have been busy."""
+    verdict = _judge(text, path)
+    return _judge(text, path) if verdict.problem is not None and verdict.problem.endswith(": slow") else verdict
+
+
+def _judge(text: str, path: str) -> Verdict:
     began = time.process_time()
     diagnostics = Diagnostics()
     compiled, problem, stage = False, None, "check"
