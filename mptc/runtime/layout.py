@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mptc.compile import formatted
+from mptc.runtime.errors import UserError
 from mptc.runtime.files import write_all
 from mptc.runtime.spec import UNREADABLE, read
 from mptc.source.diagnostic import Diagnostics
@@ -25,6 +27,9 @@ def lay_out(paths: Sequence[str], diagnostics: Diagnostics, write: bool) -> list
         if text is not None and Path(path).read_bytes() != text.encode():
             changed[Path(path).resolve()] = text
             shown.append(path)
+    locked = [path for path in changed if not os.access(path, os.W_OK)]  # a rename would not ask
+    if write and locked:
+        raise UserError(f"cannot write {locked[0]}: it is read-only")
     if write:
         write_all(changed)
     return shown

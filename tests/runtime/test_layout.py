@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mptc.runtime.errors import UserError
+from mptc.runtime.layout import lay_out
+from mptc.source.diagnostic import Diagnostics
 from tests.conftest import ROOT, Shell
 
 RAGGED, LAID_OUT, WRONG = "dim d=8 # width\n", "dim d = 8         # width\n", "dim d = (8\n"
@@ -80,3 +83,13 @@ def test_standard_input(given: bytes, arguments: list[str], code: int, out: byte
 def test_standard_input_stands_alone(mptc: Shell) -> None:
     assert mptc("fmt", "-", "spec.mpt").returncode == 2
     assert mptc("fmt").returncode == 2
+
+
+def test_a_file_that_is_read_only_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may write anything, so the system's answer is planted."""
+    path = tmp_path / "ragged.mpt"
+    path.write_text(RAGGED)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(UserError, match="read-only"):
+        lay_out([str(path)], Diagnostics(), write=True)
+    assert path.read_text() == RAGGED
