@@ -169,7 +169,7 @@ def _log_of_product(c: Calculus, node: Node) -> Node | None:
         for arg, labels, power in parts:
             free = not any(isinstance(label, int) for label in labels)
             if free and (_comes_out(arg, power) or (len(parts) > 1 and is_positive(arg))):
-                value = c.rename(arg, dict(zip(arg.axes, labels, strict=True)))  # type: ignore[arg-type]
+                value = c.rename(arg, {axis: label for axis, label in zip(arg.axes, labels, strict=True) if isinstance(label, Axis)})
                 terms.append((Monomial(power), log(c, value)))
             else:
                 rest.append((arg, labels, power))

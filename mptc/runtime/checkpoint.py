@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -37,7 +38,7 @@ def save(run: Run, model: nn.Module, optimizer: AdamW, progress: Progress) -> Pa
             save_file(_moments(model, optimizer), directory / "optimizer.safetensors")
             state = {"step": progress.step, "evaluations": progress.evaluations}
             (directory / "state.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
-    except Exception as error:
+    except (OSError, SafetensorError) as error:  # a full disk, a folder taken away
         raise UserError(f"error: cannot write checkpoint {path}: {error}") from error
     run.prune()
     return path
