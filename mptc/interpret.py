@@ -16,7 +16,7 @@ from mptc.ir.node import Node, walk
 from mptc.ir.region import inside
 from mptc.ops.arrays import Array, full
 from mptc.ops.leaf import Formal, Input, Param, formal
-from mptc.ops.region import Derivative, Loop, Result
+from mptc.ops.region import Derivative, Gathered, Loop, Result, passes_of
 
 Values = Mapping[Node | str, Any]
 
@@ -98,6 +98,8 @@ class _Frame:
                 return np.zeros(())
             case Result(index=index):
                 return self.states[node.args[0]][index]
+            case Gathered(index=index):
+                return self._gathered(node, index)
             case Derivative():
                 return self._derivative(node, node.op)
         return self._checked(node, node.op.reference(node, tuple(map(self.array, node.args)), self.run.sizes))
@@ -120,12 +122,21 @@ class _Frame:
 
     def _loop(self, node: Node, op: Loop) -> tuple[Array, ...]:
         states = [self._state(arg, variable) for arg, variable in zip(node.args, op.formals, strict=True)]
+        watched: list[list[Array]] = [[] for _ in op.watched]
         for count in range(op.count):
             frame = _Frame(self.run, self, self.run.inside(node), ("", "") if op.label is None else self._copy(f"{op.path}.", count))
             frame.found.update(zip(op.formals, states, strict=True))
-            frame.compute(op.results)
+            frame.compute([*op.results, *op.watched])
             states = [frame._state(result, variable) for result, variable in zip(op.results, op.formals, strict=True)]
-        return tuple(states)
+            for seen, each in zip(watched, op.watched, strict=True):
+                seen.append(frame.array(each))
+        return *states, *map(np.asarray, watched)
+
+    def _gathered(self, node: Node, index: int) -> Array:
+        loop = node.args[0]
+        assert isinstance(loop.op, Loop)
+        whole = self.states[loop][len(loop.op.results) + index]
+        return full(whole, (passes_of(node), *loop.op.watched[index].axes), node.axes, self.run.sizes)
 
     def _copy(self, star: str, count: int) -> tuple[str, str]:
         """Where the parameters of one copy of a stack are: `outer[*].layers[*].`, for instance `outer.2.layers.3.`."""

@@ -43,7 +43,7 @@ def meaning(program: Program, parameters: Tensors, inputs: Tensors) -> Meaning:
     scope = Scope(Given(sizes, parameters, inputs))
     outputs = tuple(full(scope, output.node, (BATCH, SEQ, *(a for a in output.axes if a not in (BATCH, SEQ)))) for output in program.outputs)
     loss = None if program.loss is None else scope.value(program.loss)
-    probes = {name: scope.value(node) for name, node in program.probes}
+    probes = {probe.name: full(scope, probe.node, probe.order) for probe in program.probes}
     return Meaning(outputs, loss, probes, scope.given.largest)
 
 
@@ -335,11 +335,21 @@ def _derivative(scope: Scope, node: Node) -> Tensor:
 def _loop(scope: Scope, node: Node) -> list[Tensor]:
     state = scope.args(node)
     state = [onto(value, arg.axes, formal.axes) for value, arg, formal in zip(state, node.args, node.op.formals, strict=True)]
+    watched: list[list[Tensor]] = [[] for _ in node.op.watched]
     for index in range(node.op.count):
         copies = scope.copies if node.op.label is None else (*scope.copies, index)
         inside = Scope(scope.given, scope, copies, dict(zip(node.op.formals, state, strict=True)))
         state = [onto(inside.value(result), result.axes, formal.axes) for result, formal in zip(node.op.results, node.op.formals, strict=True)]
-    return state
+        for seen, each in zip(watched, node.op.watched, strict=True):
+            seen.append(full(inside, each, each.axes))
+    return [*state, *map(torch.stack, watched)]
+
+
+def _gathered(scope: Scope, node: Node) -> Tensor:
+    """The passes, which the loop has in front, in their place among the sorted axes."""
+    (loop,) = node.args
+    axes = (loop.op.passes, *loop.op.watched[node.op.index].axes)
+    return scope.value(loop)[len(loop.op.results) + node.op.index].permute([axes.index(axis) for axis in node.axes])
 
 
 def _same(scope: Scope, node: Node) -> Tensor:
@@ -379,6 +389,7 @@ MEANINGS: dict[str, Callable[[Scope, Node], Any]] = {
     "Derivative": _derivative,
     "Loop": _loop,
     "Result": lambda scope, node: scope.value(node.args[0])[node.op.index],
+    "Gathered": _gathered,
     "View": _view,
     "Hold": _same,
     "Limit": _same,

@@ -6,7 +6,7 @@ from mptc.ir.axis import BATCH, SEQ
 from mptc.ir.node import Node, walk
 from mptc.ops.base import Arrangement, Operation, Order
 from mptc.ops.leaf import Formal, Input, Param
-from mptc.ops.region import Loop, Result
+from mptc.ops.region import Gathered, Loop, Result, passes_of
 
 
 class Layout:
@@ -38,6 +38,9 @@ class Layout:
                 loop = node.args[0].op
                 assert isinstance(loop, Loop)
                 return self._order(loop.formals[index])
+            case Gathered():
+                passes = passes_of(node)
+                return (passes, *token_major(tuple(axis for axis in node.axes if axis != passes)))
             case Loop():
                 return ()
         assert isinstance(node.op, Operation)

@@ -65,7 +65,7 @@ class Scopes:
             case Dropout(inside=key) if key is not None:
                 return inherited | {key}
             case Loop():
-                inside = frozenset[Key]().union(*(self._needs[result] for result in node.op.results))
+                inside = frozenset[Key]().union(*(self._needs[result] for result in (*node.op.results, *node.op.watched)))
                 own = {formal.op.key for formal in node.op.formals if isinstance(formal.op, Formal)}
                 keys: set[Key] = own | ({node.op.path.removesuffix("[*]")} if node.op.label is not None else set())
                 self._loops.update(dict.fromkeys(keys, node))

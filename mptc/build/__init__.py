@@ -17,7 +17,7 @@ def build(model: tree.Model, diagnostics: Diagnostics) -> Program | None:
     ledger = Ledger(dict(model.sizes), Partitions(model.partitions, model.sizes))
     try:
         ledger.ties.update(ties_of(model))
-        Body(ledger).run(model.body)
+        Body(ledger, watched=ledger.watched).run(model.body)
     except Unlowered as missing:
         diagnostics.add("E0901", missing.span, f"{missing.construct} is not lowered yet", help="the spec is well formed; `mptc check` accepts it")
         return None
@@ -28,8 +28,8 @@ def build(model: tree.Model, diagnostics: Diagnostics) -> Program | None:
         inputs=tuple(ledger.inputs),
         parameters=tuple(_frozen(parameter, ledger.frozen) for parameter in ledger.parameters.values()),
         outputs=tuple(ledger.outputs),
-        loss=loss_of(ledger.losses),
-        probes=tuple(ledger.probes),
+        loss=loss_of([*ledger.losses, *ledger.penalties]),
+        probes=ledger.probes,
         span=model.span,
         names=ledger.names,
         spans=ledger.spans,

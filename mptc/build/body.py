@@ -8,10 +8,11 @@ from fractions import Fraction
 from mptc.build.arithmetic import arithmetic
 from mptc.build.functions import NotLowered, Use, builtin, integral, raised
 from mptc.build.ids import Partitions
+from mptc.build.watch import Watched, at, outside, probe, together
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Kind, Node, Type, axes_of, make
 from mptc.ir.number import ONE, Monomial
-from mptc.ir.program import Energy, Output, Parameter
+from mptc.ir.program import Energy, Output, Parameter, Probe
 from mptc.model import tree
 from mptc.ops.chance import dropout
 from mptc.ops.choose import Entry
@@ -43,12 +44,33 @@ class Ledger:
     parameters: dict[str, Parameter] = field(default_factory=dict)
     outputs: list[Output] = field(default_factory=list)
     losses: list[Node] = field(default_factory=list)
-    probes: list[tuple[str, Node]] = field(default_factory=list)
+    watched: list[Watched] = field(default_factory=list)
     names: dict[Node, str] = field(default_factory=dict)
     spans: dict[Node, Span] = field(default_factory=dict)
     energies: list[Energy] = field(default_factory=list)
     frozen: list[str] = field(default_factory=list)
     bound: set[Node] = field(default_factory=set)
+
+    def passes(self, count: int) -> Axis:
+        """An axis for the passes of a loop. No name of a spec's has a space."""
+        axis = Axis(Role.DIM, f"pass {len(self.sizes)}")
+        self.sizes[axis] = count
+        return axis
+
+    @property
+    def penalties(self) -> list[Node]:
+        return [one.node for one in self.watched if one.name is None]
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """Probes under names that differ: where one statement runs at several places of one path, from the second on with a number."""
+        found: dict[str, Probe] = {}
+        for one in self.watched:
+            if one.name is not None:
+                same = sum(other.partition("#")[0] == one.name for other in found)
+                name = f"{one.name}#{same + 1}" if same else one.name
+                found[name] = one.probe(name)
+        return tuple(found.values())
 
     def stored(self, path: str, axes: tuple[Axis, ...]) -> tuple[str, tuple[Axis, ...]]:
         """Where a parameter is stored and in which order, ties followed."""
@@ -87,7 +109,7 @@ class Body:
     path: str = ""
     axes: dict[Axis, Axis] = field(default_factory=dict)
     inside: bool = False
-    looped: bool = False
+    watched: list[Watched] = field(default_factory=list)  # in the loop around, or in the model
     passing: int | None = None  # a variable of the innermost loop around, by its key
     bindings: dict[tree.Binding, Node] = field(default_factory=dict)
     parameters: dict[tree.Parameter, Node] = field(default_factory=dict)
@@ -123,10 +145,11 @@ class Body:
                 node = self.ledger.call(self.value(statement.value), statement.name, statement.span)
                 per_token = statement.value.shape.per is not tree.Per.SEQUENCE
                 self.ledger.outputs.append(Output(statement.name, node, tuple(self.axis(axis) for axis in statement.axes), per_token))
-            case tree.Penalty() if not self.looped:
-                self.ledger.losses.append(make(MeanLoss(), self.value(statement.value)))
-            case tree.Probe() if not self.looped:
-                self.ledger.probes.append((statement.name, self.value(statement.value)))
+            case tree.Penalty():
+                self.watched.append(Watched(make(MeanLoss(), self.value(statement.value))))
+            case tree.Probe(value=value):
+                axes = tuple(self.axis(axis) for axis in value.shape.axes)
+                self.watched.append(probe(self.path + statement.name, self.value(value), value.shape, axes))
             case tree.Tie():
                 pass  # followed where the parameter is declared
             case tree.Share():
@@ -134,8 +157,7 @@ class Body:
             case tree.Freeze():
                 self.ledger.frozen.append(self.path + statement.path)
             case _:
-                construct = f"`{type(statement).__name__.lower()}`" + (" inside a `stack` or `repeat`" if self.looped else "")
-                raise Unlowered(construct, statement.span)
+                raise Unlowered(f"`{type(statement).__name__.lower()}`", statement.span)
 
     def kept(self, node: Node, shape: tree.Shape) -> Node:
         """The new value of a binding, along every axis that the binding has."""
@@ -170,10 +192,12 @@ class Body:
         path = f"{self.path}{label}[*]." if label else self.path
         initial = [self.bindings[binding] for binding in statement.carried]
         types = [Type(node.axes, node.type.kind) for node in initial]
+        energies = len(self.ledger.energies)
         while True:
+            del self.ledger.energies[energies:]
             formals = tuple(make(formal(binding.name, type_)) for binding, type_ in zip(statement.carried, types, strict=True))
             passing = next((node.op.key for node in formals if isinstance(node.op, Formal)), self.passing)
-            inner = replace(self, path=path, looped=True, passing=passing, bindings={**self.bindings}, parameters={**self.parameters})
+            inner = replace(self, path=path, watched=[], passing=passing, bindings={**self.bindings}, parameters={**self.parameters})
             for binding, node in zip(statement.carried, formals, strict=True):
                 inner.bindings[binding] = self.ledger.call(node, binding.name, statement.span)
             inner.run(statement.body)
@@ -182,8 +206,12 @@ class Body:
             if grown == types:
                 break
             types = grown
-        loop = make(Loop(statement.count, label, path.rstrip("."), formals, results), *initial, span=statement.span)
+        watched = together(inner.watched)
+        passes = self.ledger.passes(statement.count) if watched else None
+        seen = tuple(one.node for one in watched)
+        loop = make(Loop(statement.count, label, path.rstrip("."), formals, results, seen, passes), *initial, span=statement.span)
         self.ledger.spans[loop] = statement.span
+        self.watched += outside(watched, loop)
         for index, binding in enumerate(statement.carried):
             self.bindings[binding] = self.ledger.call(make(Result(index, types[index]), loop), binding.name, statement.span)
 
@@ -298,7 +326,7 @@ class Body:
         around = self.path if call.share is None else self.shares[call.share]
         path = around if call.label is None else f"{around}{call.label}."
         inside = self.inside or call.callee.kind == "energy"
-        inner = Body(self.ledger, path, {**self.axes, **renaming}, inside, self.looped, self.passing, chosen=self.chosen)
+        inner = Body(self.ledger, path, {**self.axes, **renaming}, inside, self.watched, self.passing, chosen=self.chosen)
         declared = (*call.callee.args, *call.callee.conditions)
         if call.grad:
             return self.gradient(call, inner, declared, args)
@@ -317,8 +345,10 @@ class Body:
             axes = (*arg.axes, *(inner.axis(axis) for axis in binding.shape.axes), *((BATCH, SEQ) if place == 0 else ()))
             formals.append(make(formal(binding.name, Type(axes_of(axes), arg.type.kind, arg.type.seen))))
             inner.bindings[binding] = self.ledger.call(formals[-1], binding.name, binding.span)
+        inner.watched = []
         inner.run(call.callee.body)
         energy = inner.value(call.callee.result)
+        self.watched += at(inner.watched, dict(zip(formals, args, strict=True)))
         step = make(Derivative(tuple(formals), energy, call.callee.name), *args, span=call.span)
         label = call.label or call.callee.name
         self.ledger.energies.append(Energy(call.callee.name, self.path + label, tuple(formals), energy, call.callee.span, call.span, step))

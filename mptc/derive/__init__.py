@@ -37,7 +37,7 @@ def _mapped(program: Program, new: dict[Node, Node], calculus: Calculus) -> Prog
         inputs=tuple(new[node] for node in program.inputs),
         outputs=tuple(replace(output, node=new[output.node]) for output in program.outputs),
         loss=None if program.loss is None else new[program.loss],
-        probes=tuple((name, new[node]) for name, node in program.probes),
+        probes=tuple(replace(probe, node=new[probe.node]) for probe in program.probes),
         names=calculus.names,
         spans=calculus.spans,
     )

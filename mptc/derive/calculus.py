@@ -217,8 +217,9 @@ class Calculus:
             return self.derivative(node.op, args)
         if isinstance(node.op, Loop):
             results = tuple(self.canonical(result) for result in node.op.results)
+            watched = tuple(self.canonical(each) for each in node.op.watched)
             formals = tuple(self.canonical(formal) for formal in node.op.formals)
-            return self.node(replace(node.op, formals=formals, results=results), *args)
+            return self.node(replace(node.op, formals=formals, results=results, watched=watched), *args)
         return self.build(node.op, args, node.args)
 
     def derivative(self, op: Derivative, args: tuple[Node, ...]) -> Node:
@@ -316,6 +317,6 @@ def _signature(op: Op, calculus: Calculus) -> str:
     if isinstance(op, Dropout):
         return f"dropout {op.p}"
     if isinstance(op, Loop):
-        return f"{op.label} {op.count} " + " ".join(calculus.key(result)[0] for result in op.results)
+        return f"{op.label} {op.count} " + " ".join(calculus.key(result)[0] for result in (*op.results, *op.watched))
     return repr(op)
 

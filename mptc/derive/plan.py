@@ -55,7 +55,7 @@ class Planner:
         for node in walk(roots, self._seen):
             self._seen.add(node)
             if isinstance(node.op, Loop):
-                self._materialise(node.op.results)
+                self._materialise([*node.op.results, *node.op.watched])
             for place, arg in enumerate(node.args):
                 if isinstance(arg.op, Softmax) and not self._streamed(node, place):
                     self.materialised.add(arg)
@@ -94,8 +94,8 @@ class Planner:
             case Hold():
                 return self.lower(node.args[0])
             case Loop():
-                results = tuple(self.plan(node.op.results))
-                return self.c.node(replace(node.op, results=results), *(self.lower(arg) for arg in node.args))
+                results, watched = (tuple(self.plan(nodes)) for nodes in (node.op.results, node.op.watched))
+                return self.c.node(replace(node.op, results=results, watched=watched), *(self.lower(arg) for arg in node.args))
             case _:
                 return self.c.node(node.op, *(self.lower(arg) for arg in node.args))
 

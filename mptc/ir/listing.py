@@ -30,7 +30,7 @@ def listing(program: Program) -> str:
     for output in program.outputs:
         lines.append(f"  output {output.name} = {page.number(output.node)} : [{', '.join(map(str, output.order))}]")
     lines += [] if program.loss is None else [f"  loss {page.number(program.loss)}"]
-    lines += [f"  probe {name} = {page.number(node)}" for name, node in program.probes]
+    lines += [f"  probe {probe.name} = {page.number(probe.node)} : [{', '.join(map(str, probe.order))}]" for probe in program.probes]
     return "\n".join(lines) + "\n"
 
 

@@ -35,6 +35,19 @@ class Output:
         return (BATCH, *((SEQ,) if self.per_token else ()), *self.axes)
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A value to watch. `name` is its path, a stack copy written `layers[*]`.
+
+    `order`: the axes of its tensor: one for each stack around it, which the name's stars stand for, one for each `repeat` around it, then those of
+    the value.
+    """
+
+    name: str
+    node: Node
+    order: tuple[Axis, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Energy:
     """A `grad` of the spec, for those who read: the energy on its formals, where it is declared and where it is used."""
@@ -59,7 +72,7 @@ class Program:
     parameters: tuple[Parameter, ...]
     outputs: tuple[Output, ...]
     loss: Node | None
-    probes: tuple[tuple[str, Node], ...]
+    probes: tuple[Probe, ...]
     span: Span
     names: Mapping[Node, str] = field(default_factory=dict)
     spans: Mapping[Node, Span] = field(default_factory=dict)
@@ -69,4 +82,4 @@ class Program:
     def roots(self) -> list[Node]:
         """Every node asked for."""
         loss = [] if self.loss is None else [self.loss]
-        return [*(output.node for output in self.outputs), *loss, *(node for _, node in self.probes)]
+        return [*(output.node for output in self.outputs), *loss, *(probe.node for probe in self.probes)]

@@ -225,13 +225,13 @@ class Mask(Operation):
 
 
 def mask_text(op: Mask, site: Site) -> str:
-    """A boolean tensor: `behind` is i - j, [seq, context]."""
+    """A boolean tensor: j ≤ i, and i < j + window."""
     parts = []
     if op.past or op.window is not None:
-        behind = site.helper("behind")
-        parts.append(f"({behind} >= 0)")
+        position = site.helper("position")
+        parts.append(f"({position}[:, None] >= {position})")
         if op.window is not None:
-            parts.append(f"({behind} < {op.window})")
+            parts.append(f"({position}[:, None] < {position} + {op.window})")
     for index, arg in enumerate(site.node.args):
         truth = isinstance(arg.op, Mask) or arg.op.name == "compare"
         parts.append(f"({site.whole(index)})" if truth else f"({site.whole(index)} != 0)")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mptc.ir.axis import Axis
-from mptc.ir.node import Interior, Node, Type, absent, listed, walk
+from mptc.ir.node import Interior, Node, Type, absent, axes_of, listed, make, walk
 from mptc.ops.base import Operation
 
 
@@ -56,7 +56,7 @@ class Loop(Region):
     """`count` passes over a state. Arguments: the initial state. `results` compute the next one from `formals`.
 
     A `label` makes it a stack: every pass is a copy with parameters of its own, whose paths begin with `label[*]` below the enclosing stack.
-    The node itself is no value; `Result` nodes are.
+    The node itself is no value; `Result` nodes are. `watched` is what is looked at in every pass: `Gathered` nodes have it along the axis `passes`.
     """
 
     count: int
@@ -64,13 +64,15 @@ class Loop(Region):
     path: str  # of one copy, as `outer[*].layers[*]`; of a repeat, the enclosing one's
     formals: tuple[Node, ...]
     results: tuple[Node, ...]
+    watched: tuple[Node, ...] = ()
+    passes: Axis | None = None
 
     def infer(self, *types: Type) -> Type:
         return Type()
 
     @property
     def interior(self) -> Interior:
-        return Interior(self.formals, self.results, None if self.label is None else f"{self.path}.")
+        return Interior(self.formals, (*self.results, *self.watched), None if self.label is None else f"{self.path}.")
 
     def fault(self, node: Node, sizes: Mapping[Axis, int]) -> str | None:
         if not len(node.args) == len(self.formals) == len(self.results):
@@ -101,6 +103,45 @@ class Result(Region):
         return f"{names[0]}.{self.index}"
 
 
+@dataclass(frozen=True)
+class Gathered(Region):
+    """What a loop watches, one value for each pass."""
+
+    index: int
+    type: Type
+    label: str
+
+    def infer(self, *types: Type) -> Type:
+        return self.type
+
+    def fault(self, node: Node, sizes: Mapping[Axis, int]) -> str | None:
+        loop = node.args[0].op
+        if not isinstance(loop, Loop) or self.index >= len(loop.watched) or loop.passes is None:
+            return "the loop watches no such value"
+        watched = loop.watched[self.index].type
+        return None if set(watched.axes) | {loop.passes} <= set(self.type.axes) else "its type lacks axes of what is watched"
+
+    def listed(self, node: Node, names: Sequence[str]) -> str:
+        return f"{names[0]}.watched.{self.index}"
+
+
+def gathered(loop: Node, index: int, label: str) -> Node:
+    """What a loop watches, as a value along `passes`."""
+    op = loop.op
+    assert isinstance(op, Loop)
+    assert op.passes is not None
+    watched = op.watched[index].type
+    return make(Gathered(index, Type(axes_of((*watched.axes, op.passes)), watched.kind), label), loop)
+
+
+def passes_of(node: Node) -> Axis:
+    """The axis along which a `Gathered` value has the passes."""
+    loop = node.args[0].op
+    assert isinstance(loop, Loop)
+    assert loop.passes is not None
+    return loop.passes
+
+
 def _narrower(what: str, nodes: Sequence[Node], formals: Sequence[Node]) -> str | None:
     """A value that is put in the place of a variable has no axis that the variable lacks."""
     for node, formal in zip(nodes, formals, strict=True):
@@ -114,6 +155,6 @@ def everything(roots: Iterable[Node], known: set[Node] | None = None) -> Iterato
     known = set() if known is None else known
     for node in walk(roots, known):
         if isinstance(node.op, Loop):
-            yield from everything(node.op.results, known)
+            yield from everything([*node.op.results, *node.op.watched], known)
         known.add(node)
         yield node

@@ -92,12 +92,11 @@ class Model(nn.Module):
         dtype = next(self.parameters()).dtype
         device = tokens.device
         position = torch.arange(seq, device=tokens.device)
-        behind = position[:, None] - position
         gain, bias = self.layernorm()
         x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  alibi.mpt:26
         slope = torch.exp(-1.3862943611198906 * (1 + torch.arange(4, device=device)).to(dtype))       # [head]  alibi.mpt:18
         value = slope * position.to(dtype)[:, None]                                                   # [seq, head]
-        mask = behind >= 0                                                                            # [seq, ctx]
+        mask = position[:, None] >= position                                                          # [seq, ctx]
         for layer in self.layers:
             x = layer(x, value, mask)
         logits = F.linear(bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), gain, eps=1e-05), self.embed)  # [batch, seq, vocab]  alibi.mpt:32

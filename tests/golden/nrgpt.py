@@ -57,11 +57,10 @@ class Model(nn.Module):
     def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
         batch, seq = tokens.shape[:2]
         position = torch.arange(seq, device=tokens.device)
-        behind = position[:, None] - position
         J, alpha = self.total.attraction()
         W_in, W_out = self.total.feedforward()
         x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  nrgpt.mpt:33
-        mask = (behind >= 0) & (position[:, None] - position > 0)                                     # [seq, ctx]
+        mask = (position[:, None] >= position) & (position[:, None] - position > 0)                   # [seq, ctx]
         for _ in range(3):
             g = F.rms_norm(x - x.mean(-1)[..., None], (32,), eps=1e-05)                               # [batch, seq, d]  nrgpt.mpt:35
             in_ = F.linear(g, W_in)                                                                   # [batch, seq, hidden]

@@ -89,11 +89,10 @@ class Model(nn.Module):
     def forward(self, tokens: Tensor, doc: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
         batch, seq = tokens.shape[:2]
         position = torch.arange(seq, device=tokens.device)
-        behind = position[:, None] - position
         rotation_8 = rotation(seq, 8, 10000.0, next(self.parameters()))
         gain = self.rmsnorm()
         x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  windowed_documents.mpt:21
-        mask = (behind >= 0) & (behind < 4) & (doc[:, None] == doc[..., None])                        # [batch, seq, ctx]
+        mask = (position[:, None] >= position) & (position[:, None] < position + 4) & (doc[:, None] == doc[..., None])  # [batch, seq, ctx]
         for layer in self.layers:
             x = layer(x, mask, rotation_8)
         logits = F.linear(F.rms_norm(x, (32,), gain, eps=1e-06), self.unembed)                        # [batch, seq, vocab]  windowed_documents.mpt:27

@@ -10,7 +10,7 @@ from importlib import resources as package
 from mptc.backends.layout import Layout
 from mptc.backends.scopes import Scopes
 from mptc.backends.templates import render
-from mptc.backends.torch.function import Class, Function, Module, ambient_name
+from mptc.backends.torch.function import Class, Function, Module, Part, ambient_name, joined
 from mptc.backends.torch.lines import Comments, Plan, aligned
 from mptc.backends.torch.names import Names
 from mptc.ir.axis import BATCH, SEQ, Axis
@@ -67,34 +67,26 @@ def _model(program: Program, written: Module) -> Class:
         function.text[node] = node.op.label
         function.names.held.add(node.op.label)
         made.arguments.append(node.op.label)
-    needed = set(everything([output.node for output in program.outputs]))
-    lines = function.scope(made.scope, needed)
+    parts = function.parts(made.scope, frozenset({"output"}))
     results = [function.expanded_to(output.node, output.order) for output in program.outputs]
-    lines += _evaluation(program, function, needed, results)
+    first = next((place for place, (condition, _) in enumerate(parts) if condition), len(parts))
+    parts.insert(first, ("", ["evaluated, probes = None, {}"]))
+    lines = [*joined([*parts, *_evaluation(program, function)]), "if loss or probe:"]
+    lines.append(f"    return Evaluation({', '.join(results)}, loss=evaluated, probes=probes)")
     made.lines = [*_ambient(program, function), *written.unpacked(made), *lines, f"return Output({', '.join(results)})"]
     return made
 
 
-def _evaluation(program: Program, function: Function, needed: set[Node], results: list[str]) -> list[str]:
+def _evaluation(program: Program, function: Function) -> list[Part]:
     """What is computed only when it is asked for."""
-    lines: list[str] = ["evaluated, probes = None, {}"]
-    done = set(needed)
-    if program.loss is not None:
-        wanted = set(everything([program.loss])) - done
-        inner = function.scope(function.made.scope, wanted)
-        done |= wanted
-        lines += ["if loss:", *("    " + line for line in inner), f"    evaluated = {function.code(program.loss)}"]
-    else:
-        lines += ["if loss:", f'    raise ValueError("{program.name} declares no loss")']
-    if program.probes:
-        inner = []
-        for name, node in program.probes:
-            wanted = set(everything([node])) - done
-            done |= wanted
-            inner += function.scope(function.made.scope, wanted)
-            inner.append(f'probes["{name}"] = {function.code(node)}')
-        lines += ["if probe:", *("    " + line for line in inner)]
-    return [*lines, "if loss or probe:", f"    return Evaluation({', '.join(results)}, loss=evaluated, probes=probes)"]
+    absent = f'raise ValueError("{program.name} declares no loss")'
+    parts: list[Part] = [("loss", [absent if program.loss is None else f"evaluated = {function.code(program.loss)}"])]
+    for probe in program.probes:
+        code = function.expanded_to(probe.node, probe.order)
+        name = f'"{_pattern(probe.name)}"'
+        starred = "[*]" in probe.name
+        parts.append(("probe", [f"probes.update({function.provide('copies')}({name}, {code}))" if starred else f"probes[{name}] = {code}"]))
+    return parts
 
 
 def _ambient(program: Program, function: Function) -> list[str]:
@@ -109,10 +101,8 @@ def _ambient(program: Program, function: Function) -> list[str]:
         lines.append(f"batch, seq = {first.op.label}.shape[:2]")
     lines += [f"dtype = {like}.dtype"] if "dtype" in asked else []
     lines += [f"device = {first.op.label}.device"] if "device" in asked else []
-    if any(name in ("position", "behind") for name in asked):
+    if "position" in asked:
         lines.append(f"position = torch.arange(seq, device={first.op.label}.device)")
-    if "behind" in asked:
-        lines.append("behind = position[:, None] - position")
     for name in asked:
         if name.startswith("rotation"):
             function.module.helpers.add("rotation")
@@ -144,7 +134,7 @@ def _page(program: Program, written: Module, model: Class, source: str) -> dict[
                 "name": made.name,
                 "init": _init(program, made, written),
                 "arguments": [_typed(argument) for argument in made.arguments],
-                "returns": "Tensor" if made.states == 1 else f"tuple[{', '.join(['Tensor'] * made.states)}]",
+                "returns": made.returns[0] if len(made.returns) == 1 else f"tuple[{', '.join(made.returns)}]",
                 "lines": aligned(made.lines),
                 "doc": _doc(program, made),
             }
@@ -156,7 +146,8 @@ def _page(program: Program, written: Module, model: Class, source: str) -> dict[
 
 
 def _typed(argument: str) -> str:
-    kinds = {"rotation": "tuple[Tensor, Tensor]", "batch": "int", "seq": "int", "dtype": "torch.dtype", "device": "torch.device"}
+    flags = dict.fromkeys(("loss", "probe"), "bool")
+    kinds = {"rotation": "tuple[Tensor, Tensor]", "batch": "int", "seq": "int", "dtype": "torch.dtype", "device": "torch.device", **flags}
     return f"{argument}: {kinds.get(argument.partition('_')[0] if argument.startswith('rotation_') else argument, 'Tensor')}"
 
 

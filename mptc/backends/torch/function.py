@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import groupby
 
+from mptc.backends.asked import Asked, Needs
 from mptc.backends.layout import Layout
 from mptc.backends.scopes import Scope
 from mptc.backends.torch.lines import Comments, Plan, Writer, beside
@@ -15,9 +17,9 @@ from mptc.ir.node import Node
 from mptc.ir.program import Parameter, Program
 from mptc.ops.base import Order
 from mptc.ops.leaf import Formal, Input, Param
-from mptc.ops.region import Loop, Result
+from mptc.ops.region import Gathered, Loop, Result
 
-AMBIENT = ("batch", "seq", "dtype", "device", "position", "behind", "rotation")
+AMBIENT = ("batch", "seq", "dtype", "device", "position", "rotation")
 
 
 @dataclass
@@ -31,7 +33,8 @@ class Class:
     lines: list[str] = field(default_factory=list)
     sites: dict[str, Site] = field(default_factory=dict)
     stacks: list[tuple[str, str, int]] = field(default_factory=list)  # attribute, class, copies
-    states: int = 1  # values that forward returns
+    returns: list[str] = field(default_factory=list)  # the types of what forward returns
+    flags: set[str] = field(default_factory=set)  # `loss`, `probe`: what it must know to have been asked for
     names: Counter[str] = field(init=False)  # how many call sites have a parameter of a name
     captured: list[Node] = field(default_factory=list)
     ambient: list[str] = field(default_factory=list)
@@ -56,6 +59,7 @@ class Function(Writer):
         super().__init__(module.plan, module.layout, module.program.sizes, names, module.comments)
         self.module, self.made = module, made
         self.copies: dict[Node, str] = {}  # what a copy of each stack is called
+        self.lists: dict[Node, str] = {}  # where what a loop watches is gathered
 
     # -- what comes from elsewhere ----------------------------------------------------------------------
 
@@ -98,24 +102,36 @@ class Function(Writer):
     def code(self, node: Node) -> str:
         home = self.plan.scopes.home.get(node)
         elsewhere = home is not None and home.function is not self.made.scope
-        if node not in self.text and elsewhere and (node in self.plan.assigned or isinstance(node.op, Formal | Result | Param | Input)):
+        if node not in self.text and elsewhere and (node in self.plan.assigned or isinstance(node.op, Formal | Result | Gathered | Param | Input)):
             return self.capture(node)
         return super().code(node)
 
     # -- statements -----------------------------------------------------------------------------------
 
-    def scope(self, scope: Scope, wanted: Container[Node] | None = None) -> list[str]:
-        """The lines of a scope, or of those of its nodes that are wanted."""
-        lines: list[str] = []
+    def scope(self, scope: Scope, around: Asked) -> list[str]:
+        """The lines of a scope, which is run for `around`."""
+        return joined(self.parts(scope, around))
+
+    def parts(self, scope: Scope, around: Asked) -> list[Part]:
+        """The lines of a scope, each part with what it is computed for where that is less than the scope."""
+        found: list[Part] = []
         for node in scope.nodes:
-            if wanted is not None and node not in wanted:
-                continue
+            lines: list[str] = []
             if isinstance(node.op, Loop):
                 lines += self.loop(node)
             elif node in self.plan.assigned and node not in self.text:
                 lines += [comment for part in self.plan.line_of(node) for comment in self.comments.before(part)]
                 lines.append(self.line(node))
-        return lines
+            found += [(self.condition(node, around), lines)] if lines else []
+        return found
+
+    def condition(self, node: Node, around: Asked) -> str:
+        """`loss`, `probe` or `loss or probe` for what is not always computed."""
+        asked = self.module.needs.of(node)
+        if asked >= around or "output" in asked:
+            return ""
+        self.made.flags |= asked
+        return " or ".join(sorted(asked))
 
     def line(self, node: Node) -> str:
         return beside(self.assign(node), self.layout.order(node), self.module.place(node))
@@ -125,16 +141,22 @@ class Function(Writer):
         assert isinstance(op, Loop)
         states = []
         lines: list[str] = []
+        users = [user for user, _ in self.plan.uses.get(node, [])]
+        watched = [user for user in users if isinstance(user.op, Gathered)]
+        for user in watched:
+            self.lists[user] = self.names.take(plural(_label(user)), fresh=True)
+        if watched:
+            lines.append(f"{', '.join(self.lists[user] for user in watched)} = {', '.join(['[]'] * len(watched))}")
         for formal, initial in zip(op.formals, node.args, strict=True):
             name, before = self.state(node, formal, initial)
             states.append(name)
             lines += before
         body = self.plan.scopes.bodies[node]
-        inside = self.stacked(node, body, states) if op.label is not None else self.repeated(op, body, states)
+        around = self.module.needs.of(node)
+        inside = self.stacked(node, body, states, watched) if op.label is not None else self.repeated(op, body, states, watched, around)
         head = f"for {self.copies[node]} in self.{self.attribute(op)}:" if op.label is not None else f"for _ in range({op.count}):"
-        for user, scope in [pair for formal in (node,) for pair in self.plan.uses.get(formal, [])]:
-            assert isinstance(user.op, Result), scope
-            self.text[user] = states[user.op.index]
+        for user in users:
+            self.text[user] = states[user.op.index] if isinstance(user.op, Result) else f"torch.stack({self.lists[user]})"
         return [*lines, head, *("    " + line for line in inside)]
 
     def attribute(self, op: Loop) -> str:
@@ -171,11 +193,17 @@ class Function(Writer):
         sizes = ", ".join(self.provide(str(axis)) if axis in (BATCH, SEQ) else str(self.sizes[axis]) for axis in order)
         return f"torch.broadcast_to({code}, ({sizes}))"
 
-    def repeated(self, op: Loop, body: Scope, states: list[str]) -> list[str]:
-        lines = self.scope(body)
+    def repeated(self, op: Loop, body: Scope, states: list[str], watched: list[Node], around: Asked) -> list[str]:
+        parts = self.parts(body, around)
+        for user in watched:
+            parts.append((self.condition(user, around), [f"{self.lists[user]}.append({self.watched(user)})"]))
         for formal in op.formals:
             self.text[formal] = states[op.formals.index(formal)]
-        return [*lines, *self.carried(op, states)]
+        return [*joined(parts), *self.carried(op, states)]
+
+    def watched(self, user: Node) -> str:
+        """What a loop watches, in the order in which its passes are gathered."""
+        return self.expanded_to(_watched(user), self.layout.order(user)[1:])
 
     def carried(self, op: Loop, states: list[str]) -> list[str]:
         """The state for the next pass."""
@@ -185,16 +213,55 @@ class Function(Writer):
             return []
         return [f"{', '.join(name for name, _ in moved)} = {', '.join(code for _, code in moved)}"]
 
-    def stacked(self, node: Node, body: Scope, states: list[str]) -> list[str]:
+    def stacked(self, node: Node, body: Scope, states: list[str], watched: list[Node]) -> list[str]:
         """The call of one copy. Its class is written first: that tells what it needs."""
         op = node.op
         assert isinstance(op, Loop)
         assert op.label is not None
         copy = self.copies[node] = self.names.take(camel(op.label).lower())
-        made = self.module.stack_class(op, body)
+        around = self.module.needs.of(node)
+        made = self.module.stack_class(op, body, watched, around)
         self.made.stacks.append((self.attribute(op), made.name, op.count))
-        extra = [self.code(node) for node in made.captured] + [self.provide(name) for name in made.ambient]
-        return [f"{', '.join(states)} = {copy}({', '.join([*states, *extra])})"]
+        flags = sorted(made.flags)
+        self.made.flags |= made.flags
+        extra = [*(self.passed(node, around) for node in made.captured), *(self.provide(name) for name in made.ambient), *flags]
+        seen = [self.names.take(_label(user), fresh=True) for user in watched]
+        call = f"{', '.join([*states, *seen])} = {copy}({', '.join([*states, *extra])})"
+        return [call, *(f"{self.lists[user]}.append({name})" for user, name in zip(watched, seen, strict=True))]
+
+    def passed(self, node: Node, around: Asked) -> str:
+        """A value given to a copy of a stack; None where it has not been computed."""
+        condition = self.condition(node, around)
+        return f"{self.code(node)} if {condition} else None" if condition else self.code(node)
+
+
+Part = tuple[str, list[str]]  # what some lines are computed for ("": always), and the lines
+
+
+def joined(parts: list[Part]) -> list[str]:
+    """Lines, those that are not always computed below what they are computed for."""
+    lines: list[str] = []
+    for condition, group in groupby(parts, key=lambda part: part[0]):
+        inner = [line for _, own in group for line in own]
+        lines += [f"if {condition}:", *("    " + line for line in inner)] if condition else inner
+    return lines
+
+
+def _watched(user: Node) -> Node:
+    """The value of one pass, of what is gathered from all."""
+    loop = user.args[0].op
+    assert isinstance(user.op, Gathered)
+    assert isinstance(loop, Loop)
+    return loop.watched[user.op.index]
+
+
+def _label(user: Node) -> str:
+    assert isinstance(user.op, Gathered)
+    return user.op.label
+
+
+def plural(name: str) -> str:
+    return f"{name[:-1]}ies" if name.endswith("y") else name if name.endswith("s") else f"{name}s"
 
 
 def ambient_name(request: str) -> str:
@@ -211,6 +278,7 @@ class Module:
 
     def __init__(self, program: Program, plan: Plan, layout: Layout, comments: Comments, place: Callable[[Node], str]) -> None:
         self.program, self.plan, self.layout, self.comments, self.place = program, plan, layout, comments, place
+        self.needs = Needs(program)
         self.helpers: set[str] = set()
         self.classes: list[Class] = []
         self._below: dict[str, list[Parameter]] = {}
@@ -231,22 +299,28 @@ class Module:
                 own.append(parameter)
         return sites, own
 
-    def stack_class(self, op: Loop, body: Scope) -> Class:
+    def stack_class(self, op: Loop, body: Scope, watched: list[Node], around: Asked) -> Class:
         assert op.label is not None
         name = camel(op.label)
         while name in self._names:
             name += "_"
         self._names.add(name)
-        made = Class(name, body, op.path + ".", sites=self.sites(op.path + ".")[0], states=len(op.formals))
+        made = Class(name, body, op.path + ".", sites=self.sites(op.path + ".")[0])
         function = Function(self, made, Names())
         states = []
         for formal in op.formals:
             function.text[formal] = function.names.take(function.hint(formal))
             states.append(function.text[formal])
-        lines = function.scope(body)
+        lines = function.scope(body, around)
         results = [function.expanded(result, formal) for formal, result in zip(op.formals, op.results, strict=True)]
+        made.returns = ["Tensor"] * len(results)
+        for user in watched:
+            condition, code = function.condition(user, around), function.watched(user)
+            results.append(function.names.take(_label(user), fresh=True))
+            lines.append(f"{results[-1]} = {code}{f' if {condition} else None' if condition else ''}")
+            made.returns.append("Tensor | None" if condition else "Tensor")
         made.lines = [*self.unpacked(made), *lines, f"return {', '.join(results)}"]
-        made.arguments = [*states, *(function.text[node] for node in made.captured), *(ambient_name(name) for name in made.ambient)]
+        made.arguments = [*states, *(function.text[node] for node in made.captured), *map(ambient_name, made.ambient), *sorted(made.flags)]
         self.classes.append(made)
         return made
 

@@ -94,6 +94,13 @@ def masked_softmax(scores: Tensor, mask: Tensor, dim: int | tuple[int, ...]) -> 
     return weights.masked_fill(~mask, 0.0)
 
 
+def copies(name: str, values: Tensor) -> dict[str, Tensor]:
+    """A value of every copy of a stack, each under its own name: `layers.*.energy` and [copies, ...] give `layers.0.energy` and so on."""
+    if "*" not in name:
+        return {name: values}
+    return {path: part for copy, value in enumerate(values) for path, part in copies(name.replace("*", str(copy), 1), value).items()}
+
+
 def log_cosh(z: Tensor) -> Tensor:
     """∫ tanh"""
     return z.abs() + F.softplus(-2 * z.abs()) - 0.6931471805599453

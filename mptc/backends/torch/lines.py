@@ -15,7 +15,7 @@ from mptc.ir.node import Node
 from mptc.ops.contract import Contract
 from mptc.ops.leaf import Formal, Input, Length, Mask, Param, Position
 from mptc.ops.reduce import Lse, Softmax
-from mptc.ops.region import Loop, Result
+from mptc.ops.region import Gathered, Loop, Result
 from mptc.ops.rotary import Rope
 from mptc.ops.stream import Stream
 from mptc.source.text import Span
@@ -26,7 +26,7 @@ ROLES: list[tuple[type, str]] = [(Stream, "o"), (Softmax, "weights"), (Lse, "lse
 
 
 def is_leaf(node: Node) -> bool:
-    return isinstance(node.op, Param | Input | Formal | Result | Position | Length) or (isinstance(node.op, Contract) and not node.args)
+    return isinstance(node.op, Param | Input | Formal | Result | Gathered | Position | Length) or (isinstance(node.op, Contract) and not node.args)
 
 
 def is_rename(node: Node) -> bool:
@@ -53,7 +53,7 @@ class Plan:
                 self.uses.setdefault(arg, []).append((node, home))
         for loop, body in self.scopes.bodies.items():
             assert isinstance(loop.op, Loop)
-            for result in loop.op.results:
+            for result in (*loop.op.results, *loop.op.watched):
                 self.uses.setdefault(result, []).append((loop, body))
         for node in self.scopes.home:
             self._decide(node)

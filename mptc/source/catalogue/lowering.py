@@ -14,11 +14,7 @@ model m {
   input tokens: id[vocab]
   param embed: [vocab, d]
   x = lookup(embed, tokens)
-  stack 2 as layers {
-    probe size = sum[d](x^2)
-    x <- x + rms[d](x)
-  }
-  output y = x
+  output y = integral(ceil)(x)
 }
 """,
     ),
