@@ -59,6 +59,7 @@ class Deployed:
     weights: File
     notes: dict[str, str]
     remarks: tuple[str, ...]
+    packed: bool
 
 
 def placed(name: str, tensors: Iterable[Stored]) -> File:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 
 from mptc.ir.axis import Axis, Role
@@ -38,9 +38,20 @@ def _regrouped(site: OnnxSite, value: Value, dims: Dims) -> str:
     order, wanted = value.order, tuple(axis for dim in dims for axis in dim)
     assert set(order) == set(wanted), (value, dims)
     if order != wanted:
-        name = site.emit("Transpose", apart(site, value).name, perm=[order.index(axis) for axis in wanted])
-        value = Value(name, singles(wanted), value.element)
+        after = [run for dim in dims for run in _runs(dim, order)]
+        before = sorted(after, key=lambda run: order.index(run[0]))
+        name = site.emit("Transpose", _reshaped(site, value, tuple(before)), perm=[before.index(run) for run in after])
+        value = Value(name, tuple(after), value.element)
     return _reshaped(site, value, dims)
+
+
+def _runs(dim: Order, order: Order) -> Iterator[Order]:
+    """A dimension's axes in as few parts as lie together already."""
+    start = 0
+    for end in range(1, len(dim) + 1):
+        if end == len(dim) or order.index(dim[end]) != order.index(dim[end - 1]) + 1:
+            yield dim[start:end]
+            start = end
 
 
 def _reshaped(site: OnnxSite, value: Value, dims: Dims) -> str:

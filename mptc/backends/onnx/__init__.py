@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
+import numpy as np
 import onnx
 
 from mptc.backends.deployment import Deployed, Deployment, File
-from mptc.backends.layout import Layout
 from mptc.backends.onnx.graph import OPSET, Graph
 from mptc.backends.onnx.stored import file
 from mptc.backends.onnx.unrolled import Unrolled, input_order, lengths
 from mptc.ir.axis import Axis
 from mptc.ir.node import Kind, Node
-from mptc.ir.program import Program
+from mptc.ir.program import Output, Probe, Program
 from mptc.ops.leaf import Input
 from mptc.ops.site import Element
 
@@ -42,23 +43,20 @@ def deployed(program: Program, equations: Equations, deployment: Deployment) -> 
     remarks = [f"the graph does without {', '.join(written.without)}, which only a loss reads"] if written.without else []
     if deployment.dtype == "bfloat16":
         remarks.append("onnxruntime does not run bfloat16 on a CPU")
-    return Deployed({name: written.data}, weights, notes, tuple(remarks))
+    return Deployed({name: written.data}, weights, notes, tuple(remarks), deployment.packed)
 
 
 def graph(program: Program, weights: File, dtype: str = "float32", equations: Equations | None = None, probes: bool = False) -> Written:
     """The graph of a program's outputs, and of its probes where they are asked for; the parameters are in `weights`. Losses are left out.
 
-    Inputs and outputs are called as in the spec, their dimensions after the axes whose size is known at run time only. An output lies in its declared
-    order, a probe as in the generated module. `equations`: lines that explain a node. Raises `TooLarge`.
+    Inputs and outputs are called as in the spec, a probe of a stack as `layers.3.name`; their dimensions as the axes whose size only the run tells.
+    `equations`: lines that explain a node. Raises `TooLarge`.
     """
-    asked: list[tuple[str, Node, tuple[Axis, ...]]] = [(output.name, output.node, output.order) for output in program.outputs]
-    if probes:
-        layout = Layout()
-        asked += [(name, node, layout.order(node)) for name, node in program.probes]
-    roots = [node for _, node, _ in asked]
+    asked: list[Output | Probe] = [*program.outputs, *(program.probes if probes else ())]
+    roots = [each.node for each in asked]
     made = Graph(program.sizes, lengths(program, roots), NUMBERS[dtype], weights)
     written = Unrolled(made, program, roots, equations or {})
-    outputs = [(name, order, _output(made, written, name, node, order)) for name, node, order in asked]
+    outputs = [output for each in asked for output in _outputs(made, written, each)]
     inputs = [(node.op.label, input_order(node), _element(node)) for node in program.inputs if isinstance(node.op, Input)]
     model = made.model(program.name, inputs, outputs)
     model.graph.doc_string = f"{program.name}, written by mptc from {program.span.source.name.rpartition('/')[2]}"
@@ -66,10 +64,17 @@ def graph(program: Program, weights: File, dtype: str = "float32", equations: Eq
     return Written(model.SerializeToString(), len(model.graph.node), tuple(name for name, _, _ in inputs if name not in kept))
 
 
-def _output(made: Graph, written: Unrolled, name: str, node: Node, order: Sequence[Axis]) -> Element:
-    value = written.given(node, order)
-    made.nodes.append(onnx.helper.make_node("Identity", [value.name], [name], name=f"output/{name}"))
-    return value.element
+def _outputs(made: Graph, written: Unrolled, asked: Output | Probe) -> Iterator[tuple[str, Sequence[Axis], Element]]:
+    """The tensors of an output, or of a probe: its first axes are the copies of the stacks that the stars of its name stand for."""
+    value = written.given(asked.node, asked.order)
+    stacks = asked.order[: asked.name.count("[*]")]
+    for copy in product(*(range(made.sizes[axis]) for axis in stacks)):
+        name, path = value.name, asked.name
+        for number in copy:
+            name = made.emit("Gather", name, made.constant(np.asarray(number, np.int64)), axis=0)
+            path = path.replace("[*]", f".{number}", 1)
+        made.nodes.append(onnx.helper.make_node("Identity", [name], [path], name=f"output/{path}"))
+        yield path, asked.order[len(stacks) :], value.element
 
 
 def _element(node: Node) -> Element:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mptc.backends.asked import needed
 from mptc.backends.layout import token_major
 from mptc.backends.onnx.graph import Graph, NodeSite
 from mptc.backends.scopes import Scope, Scopes
@@ -15,8 +16,8 @@ from mptc.ir.node import Kind, Node
 from mptc.ir.program import Program
 from mptc.ops.contract import Contract
 from mptc.ops.leaf import Input, Param
-from mptc.ops.onnx_value import expanded, number, singles
-from mptc.ops.region import Loop, Result, everything
+from mptc.ops.onnx_value import common, expanded, number, singles
+from mptc.ops.region import Gathered, Loop, Result, everything, passes_of
 from mptc.ops.site import Element, Value
 from mptc.source.text import Span
 
@@ -42,14 +43,15 @@ class Unrolled:
 
     def __init__(self, graph: Graph, program: Program, roots: Sequence[Node], equations: Mapping[Node, Sequence[str]]) -> None:
         self.graph, self.program, self.equations = graph, program, equations
-        self.scopes = Scopes(roots)
-        _check_size(self.scopes)
+        self.scopes, self.needed = Scopes(roots), needed(roots)
+        self.places = _places(program, roots)
+        self._check_size()
         self.frame = Frame()
         self.scope(self.scopes.root, self.frame)
 
     def scope(self, scope: Scope, frame: Frame) -> None:
         for node in scope.nodes:
-            if node not in frame.values.maps[0]:
+            if node in self.needed and node not in frame.values.maps[0]:
                 frame.values[node] = self.value(node, frame)
 
     def value(self, node: Node, frame: Frame) -> Any:
@@ -62,7 +64,9 @@ class Unrolled:
             case Loop():
                 return self.loop(node, node.op, frame)
             case Result(index=index):
-                return frame.values[node.args[0]][index]
+                return frame.values[node.args[0]][0][index]
+            case Gathered(index=index):
+                return self.gathered(node, frame.values[node.args[0]][1][index])
         with self.graph.called(frame.name, self.program.names.get(node, ""), self.doc(node, frame)):
             return self.graph.write(node, *(frame.values[arg] for arg in node.args))
 
@@ -71,17 +75,26 @@ class Unrolled:
         lines = self.equations.get(node, ())
         first = id(lines) not in frame.said
         frame.said.add(id(lines))
-        span = self.program.spans.get(node, node.span)
-        return "\n".join([*(lines if first else ()), *([_short(span)] if span else ())])
+        return "\n".join([*(lines if first else ()), *([_short(self.places[node])] if node in self.places else ())])
 
-    def loop(self, node: Node, op: Loop, frame: Frame) -> tuple[Value, ...]:
+    def loop(self, node: Node, op: Loop, frame: Frame) -> tuple[list[Value], list[list[Value]]]:
+        """The final states and, of each value watched that is asked for, one for each pass."""
+        watched: list[list[Value]] = [[] for _ in op.watched]
         states = [self.state(frame.values[arg], variable) for arg, variable in zip(node.args, op.formals, strict=True)]
         for count in range(op.count):
             inner = self.inner(op, frame, count)
             inner.values.update(zip(op.formals, states, strict=True))
             self.scope(self.scopes.bodies[node], inner)
             states = [self.state(inner.values[result], variable) for result, variable in zip(op.results, op.formals, strict=True)]
-        return tuple(states)
+            for seen, each in zip(watched, op.watched, strict=True):
+                seen += [inner.values[each]] if each in self.needed else []
+        return states, watched
+
+    def gathered(self, node: Node, values: Sequence[Value]) -> Value:
+        """What a loop watched, pass by pass along a dimension of its own."""
+        site, dims = self.site(node), common(values)
+        parts = [self.graph.emit("Unsqueeze", expanded(site, value, dims), self.graph.constant([0])) for value in values]
+        return Value(self.graph.emit("Concat", *parts, axis=0), ((passes_of(node),), *dims), values[0].element)
 
     def inner(self, op: Loop, frame: Frame, count: int) -> Frame:
         """The frame of a pass: that of a copy is called as its parameters are."""
@@ -94,8 +107,7 @@ class Unrolled:
 
     def state(self, value: Value, variable: Node) -> Value:
         """A value over every axis of the variable that it is put in the place of."""
-        if variable.type.kind is Kind.NUMBER:
-            value = number(self.site(variable), value)
+        value = number(self.site(variable), value) if variable.type.kind is Kind.NUMBER else value
         if set(value.order) == set(variable.axes):
             return value
         dims = singles(token_major(variable.axes))
@@ -106,8 +118,31 @@ class Unrolled:
         value, dims = self.frame.values[node], singles(tuple(order))
         return Value(expanded(self.site(node), value, dims), dims, value.element)
 
+    def _check_size(self) -> None:
+        total = len(self.scopes.root.nodes)
+        for scope in self.scopes.bodies.values():
+            passes, around = 1, scope
+            while around.op is not None and around.parent is not None:
+                passes, around = passes * around.op.count, around.parent
+            total += passes * (len(scope.nodes) + 1)
+        if total > MOST:
+            raise TooLarge
+
     def site(self, node: Node) -> NodeSite:
         return NodeSite(self.graph, node, ())
+
+
+def _places(program: Program, roots: Sequence[Node]) -> dict[Node, Span]:
+    """Where the spec says each value: a part of one that it names is said there."""
+    found: dict[Node, Span] = {}
+    for node in reversed(list(everything(roots))):
+        span = program.spans.get(node, node.span)
+        if span is not None:
+            found[node] = span
+        if node in found and not isinstance(node.op, Loop):
+            for arg in node.args:
+                found.setdefault(arg, found[node])
+    return found
 
 
 def input_order(node: Node) -> tuple[Axis, ...]:
@@ -135,17 +170,6 @@ def lengths(program: Program, roots: Sequence[Node]) -> dict[Axis, tuple[str, in
                 if isinstance(label, Axis) and label.role is Role.CONTEXT and axis in found:
                     found.setdefault(label, found[axis])
     return found
-
-
-def _check_size(scopes: Scopes) -> None:
-    total = len(scopes.root.nodes)
-    for scope in scopes.bodies.values():
-        passes, around = 1, scope
-        while around.op is not None and around.parent is not None:
-            passes, around = passes * around.op.count, around.parent
-        total += passes * (len(scope.nodes) + 1)
-    if total > MOST:
-        raise TooLarge
 
 
 def _short(span: Span) -> str:
