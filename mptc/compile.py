@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mptc.backends.deployment import Deployed, Deployment, File, Stored
+from mptc.backends.deployment import MOST, Deployed, Deployment, File, Stored, TooLarge
 from mptc.source.diagnostic import Diagnostics
 from mptc.source.text import Source
 
@@ -99,7 +99,6 @@ def torch_text(derived: Derived) -> str:
 
 def onnx_graph(derived: Derived, diagnostics: Diagnostics, deployment: Deployment) -> Deployed | None:
     from mptc.backends.onnx import deployed
-    from mptc.backends.onnx.unrolled import MOST, TooLarge
     from mptc.derive.explain import layers
 
     try:

@@ -13,6 +13,13 @@ DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 SCALES = ":scale"  # after the name of a matrix of bytes; no parameter has a colon in its name
 
 
+MOST = 50_000  # steps, and tensors, all copies and passes counted: a hundred layers gone through ten times are below
+
+
+class TooLarge(Exception):
+    """Stacks and repeats, written out, come to more than `MOST`."""
+
+
 @dataclass(frozen=True)
 class Deployment:
     """The element type of numbers, whether matrices are bytes with a scale for each row, whether probes are outputs."""

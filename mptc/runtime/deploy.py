@@ -41,7 +41,10 @@ def initial_values(compiled: Compiled, seed: int) -> Values:
     shapes = shapes_of(compiled)
 
     def begun(parameter: str) -> Array:
-        values = torch.empty(shapes[parameter])
+        try:
+            values = torch.empty(shapes[parameter])
+        except RuntimeError as error:
+            raise UserError(f"error: there is no memory for the initial values of {parameter}, {list(shapes[parameter])}") from error
         module.begin(values, parameter, seed, *module.Model.INITIAL[re.sub(r"\.\d+", ".*", parameter)])
         return values.numpy()
 
@@ -60,7 +63,7 @@ def contents(deployed: Deployed, values: Values) -> dict[str, Content]:
 
 
 def error_of_bytes(packed: Path, plain: Deployed, values: Values, model: Model) -> dict[str, float]:
-    """By how much the outputs of a graph at `packed` differ from those of `plain`, at most, on random inputs: a part of the largest magnitude of each.
+    """By how much the outputs of a graph at `packed` differ at most from those of `plain`, on random inputs: a part of the largest magnitude of each.
 
     Raises `UserError` where onnxruntime is not installed, or there is no room for a second file of weights.
     """

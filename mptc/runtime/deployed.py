@@ -66,6 +66,7 @@ def open_graph(path: str | Path, threads: int | None = None) -> Graph:
     runtime = onnxruntime()
     options = runtime.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # or it would round what meets a matrix of bytes to bytes as well
     if threads is not None:
         options.intra_op_num_threads = threads
     if not Path(path).is_file():

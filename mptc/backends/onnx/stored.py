@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import prod
 
-from mptc.backends.deployment import DTYPES, SCALES, Deployment, File, Stored, placed
+from mptc.backends.deployment import DTYPES, MOST, SCALES, Deployment, File, Stored, TooLarge, placed
 from mptc.ir.axis import Axis
 from mptc.ir.node import Node
 from mptc.ir.program import Program
@@ -31,8 +31,10 @@ def _tensors(program: Program, deployment: Deployment) -> Iterator[Stored]:
 
 
 def shapes(program: Program) -> list[tuple[str, str, tuple[int, ...]]]:
-    """Every parameter of `state_dict`: the path it has in the program, its own, and its shape."""
+    """Every parameter of `state_dict`: the path it has in the program, its own, and its shape. Raises `TooLarge`."""
     copies = {node.op.path: node.op.count for node in everything(program.roots) if isinstance(node.op, Loop) and node.op.label is not None}
+    if sum(prod(copies.get(star, 0) for star in _stars(parameter.path)) for parameter in program.parameters) > MOST:
+        raise TooLarge
     found = []
     for parameter in program.parameters:
         shape = tuple(program.sizes[axis] for axis in parameter.axes)
@@ -43,12 +45,16 @@ def shapes(program: Program) -> list[tuple[str, str, tuple[int, ...]]]:
 def _paths(pattern: str, copies: Mapping[str, int]) -> list[str]:
     """`layers.0.W`, `layers.1.W` and so on; none for a stack that nothing asks for, which no module has either."""
     *stacks, last = pattern.split("[*].")
-    paths, star = [""], ""
-    for stack in stacks:
-        star += f"{stack}[*]"
+    paths = [""]
+    for stack, star in zip(stacks, _stars(pattern), strict=True):
         paths = [f"{path}{stack}.{copy}." for path in paths for copy in range(copies.get(star, 0))]
-        star += "."
     return [path + last for path in paths]
+
+
+def _stars(pattern: str) -> list[str]:
+    """The stacks around a parameter, by their paths: `outer[*]`, `outer[*].layers[*]`."""
+    stacks = pattern.split("[*].")[:-1]
+    return ["[*].".join(stacks[: count + 1]) + "[*]" for count in range(len(stacks))]
 
 
 # -- matrices ------------------------------------------------------------------------------------------

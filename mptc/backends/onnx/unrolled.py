@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mptc.backends.asked import needed
+from mptc.backends.deployment import MOST, TooLarge
 from mptc.backends.layout import token_major
 from mptc.backends.onnx.graph import Graph, NodeSite
 from mptc.backends.scopes import Scope, Scopes
@@ -20,12 +21,6 @@ from mptc.ops.onnx_value import common, expanded, number, singles
 from mptc.ops.region import Gathered, Loop, Result, everything, passes_of
 from mptc.ops.site import Element, Value
 from mptc.source.text import Span
-
-MOST = 50_000  # steps, all passes counted: a hundred layers gone through ten times are below
-
-
-class TooLarge(Exception):
-    """Stacks and repeats, written out, come to more than `MOST` steps."""
 
 
 @dataclass
