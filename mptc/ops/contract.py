@@ -59,6 +59,18 @@ class Contract(Operation):
                 found.setdefault(label, label if isinstance(label, Axis) else axis)
         return found
 
+    def resolved(self, node: Node) -> tuple[list[dict[Axis, Axis]], Order]:
+        """Labels as axes (ticked where a name is taken): what each operand's axes are called in the product, and which of those are summed."""
+        stand_in: dict[Label, Axis] = {}
+        taken = set(node.axes)
+        for label, axis in self.label_axes(arg.type for arg in node.args).items():
+            while isinstance(label, int) and axis in taken:
+                axis = Axis(axis.role, axis.name, axis.tick + 1)
+            taken.add(axis)
+            stand_in[label] = axis
+        own = [zip(arg.axes, operand.labels, strict=True) for arg, operand in zip(node.args, self.operands, strict=True)]
+        return [{axis: stand_in[label] for axis, label in each} for each in own], tuple(stand_in[label] for label in self.bound)
+
     @property
     def bound(self) -> tuple[int, ...]:
         return tuple(sorted({label for operand in self.operands for label in operand.labels if isinstance(label, int)}))

@@ -12,10 +12,9 @@ from mptc.ir.axis import BATCH, CTX, SEQ, Axis
 from mptc.ir.node import Kind, Node, Type, absent, axes_of
 from mptc.ops.arrays import Array, Sizes, full
 from mptc.ops.base import Arrangement, Operation, Order, lined_up, merged
-from mptc.ops.onnx_text import indicator
 from mptc.ops.onnx_token import onnx_mask
 from mptc.ops.sample import Sample
-from mptc.ops.site import OnnxSite, Site
+from mptc.ops.site import Element, OnnxSite, Site, Value
 
 
 class Leaf(Operation, abstract=True):
@@ -115,8 +114,8 @@ class Position(Leaf):
     def torch(self, site: Site) -> str:
         return site.helper("position")
 
-    def onnx(self, site: OnnxSite) -> str:
-        return indicator(site, site.positions(SEQ))
+    def onnx(self, site: OnnxSite) -> Value:
+        return Value(site.positions(SEQ), ((SEQ,),), Element.WHOLE)
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
@@ -136,8 +135,8 @@ class Length(Leaf):
     def torch(self, site: Site) -> str:
         return site.helper("seq")
 
-    def onnx(self, site: OnnxSite) -> str:
-        return site.emit("Cast", site.size(SEQ), to=site.numbers)
+    def onnx(self, site: OnnxSite) -> Value:
+        return Value(site.emit("Cast", site.emit("Squeeze", site.length(SEQ)), to=site.numbers), ())
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
@@ -162,8 +161,8 @@ class Index(Leaf):
     def torch(self, site: Site) -> str:
         return f"torch.arange({site.sizes[self.axis]}, device={site.helper('device')})"
 
-    def onnx(self, site: OnnxSite) -> str:
-        return site.constant(np.arange(float(site.sizes[self.axis])))
+    def onnx(self, site: OnnxSite) -> Value:
+        return Value(site.constant(np.arange(site.sizes[Axis(self.axis.role, self.axis.name)])), ((self.axis,),), Element.WHOLE)
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:

@@ -1,0 +1,91 @@
+"""What of a program is stored: every parameter of `state_dict`, and which of them are matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import prod
+
+from mptc.backends.deployment import DTYPES, MOST, SCALES, Deployment, File, Stored, TooLarge, placed
+from mptc.ir.axis import Axis
+from mptc.ir.node import Node
+from mptc.ir.program import Program
+from mptc.ops.choose import Entry, Lookup
+from mptc.ops.contract import Contract
+from mptc.ops.leaf import Param
+from mptc.ops.region import Loop, everything
+
+
+def file(program: Program, deployment: Deployment) -> File:
+    """The file of a program's parameters, `model.safetensors`, with the names and shapes of `state_dict`."""
+    return placed("model.int8.safetensors" if deployment.packed else "model.safetensors", _tensors(program, deployment))
+
+
+def _tensors(program: Program, deployment: Deployment) -> Iterator[Stored]:
+    leads = rows_of(program) if deployment.packed else {}
+    dtype = DTYPES[deployment.dtype]
+    for pattern, path, shape in shapes(program):
+        rows = prod(shape[: leads[pattern]]) if pattern in leads else 0
+        yield Stored(path, path, "I8" if rows else dtype, shape, rows)
+        if rows:
+            yield Stored(path + SCALES, path, dtype, (rows,), rows)
+
+
+def shapes(program: Program) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Every parameter of `state_dict`: the path it has in the program, its own, and its shape. Raises `TooLarge`."""
+    copies = {node.op.path: node.op.count for node in everything(program.roots) if isinstance(node.op, Loop) and node.op.label is not None}
+    if sum(prod(copies.get(star, 0) for star in _stars(parameter.path)) for parameter in program.parameters) > MOST:
+        raise TooLarge
+    found = []
+    for parameter in program.parameters:
+        shape = tuple(program.sizes[axis] for axis in parameter.axes)
+        found += [(parameter.path, path, shape) for path in _paths(parameter.path, copies)]
+    return found
+
+
+def _paths(pattern: str, copies: Mapping[str, int]) -> list[str]:
+    """`layers.0.W`, `layers.1.W` and so on; none for a stack that nothing asks for, which no module has either."""
+    *stacks, last = pattern.split("[*].")
+    paths = [""]
+    for stack, star in zip(stacks, _stars(pattern), strict=True):
+        paths = [f"{path}{stack}.{copy}." for path in paths for copy in range(copies.get(star, 0))]
+    return [path + last for path in paths]
+
+
+def _stars(pattern: str) -> list[str]:
+    """The stacks around a parameter, by their paths: `outer[*]`, `outer[*].layers[*]`."""
+    stacks = pattern.split("[*].")[:-1]
+    return ["[*].".join(stacks[: count + 1]) + "[*]" for count in range(len(stacks))]
+
+
+# -- matrices ------------------------------------------------------------------------------------------
+
+
+def rows_of(program: Program) -> dict[str, int]:
+    """The parameters that are matrices of a linear map or tables that are looked up in: how many of their first axes count rows.
+
+    A row makes one entry of the output where the parameter is read as it lies; one that is only read transposed is taken by its last axis.
+    """
+    found: dict[str, int] = {}
+    turned: dict[str, int] = {}
+    for node in everything(program.roots):
+        for place, arg in enumerate(node.args):
+            if not isinstance(arg.op, Param) or len(arg.op.order) < 2:
+                continue
+            order, inner = arg.op.order, _inner(node, place)
+            if inner and inner == set(order[-len(inner) :]) and len(inner) < len(order):
+                found.setdefault(arg.op.path, len(order) - len(inner))
+            elif inner:
+                turned[arg.op.path] = len(order) - 1
+    return {**turned, **found}
+
+
+def _inner(node: Node, place: int) -> set[Axis]:
+    """The axes of an argument that are summed, or that come with an entry."""
+    axes, op = node.args[place].axes, node.op
+    if isinstance(op, Contract) and len(node.args) > 1:
+        return {axis for axis, label in zip(axes, op.operands[place].labels, strict=True) if isinstance(label, int)}
+    if isinstance(op, Lookup | Entry) and place == 0:
+        assert isinstance(node.args[0].op, Param)
+        order = node.args[0].op.order
+        return set(order[order.index(op.axis) + 1 :])
+    return set()
