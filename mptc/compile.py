@@ -117,7 +117,7 @@ def onnx_graph(derived: Derived, diagnostics: Diagnostics, deployment: Deploymen
     from mptc.derive.explain import layers
 
     try:
-        return deployed(derived.program, layers(derived)[0], deployment)
+        return deployed(derived.program, next_tokens(derived), layers(derived)[0], deployment)
     except TooLarge:
         diagnostics.add("E0902", derived.program.span, f"written out, the stacks and repeats of this model come to more than {MOST:,} steps")
     return None

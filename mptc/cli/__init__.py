@@ -15,6 +15,7 @@ COMMANDS = {
     "explain": "Explain a diagnostic code, or list all.",
     "train": "Train a model on the bytes of a text.",
     "generate": "Continue a prompt.",
+    "run": "Continue a prompt with a deployed graph, on onnxruntime.",
 }
 
 

@@ -104,17 +104,25 @@ def onnx_stream(self: Stream, site: OnnxSite) -> Value:
     query = laid(site, site.values[0], _tokens(SEQ, heads, inner))
     key, value = (laid(site, site.values[place], _tokens(self.token(node), key_heads, last)) for place, last in ((1, inner), (2, width)))
     counts = {"q_num_heads": volume(site, heads), "kv_num_heads": volume(site, key_heads)}
-    options = {"scale": self.scale.evaluate(site.sizes) if static else 1.0, "is_causal": int(self.causal)}
+    behind = self.causal and self.token(node) != SEQ  # the keys are kept ones: `is_causal` would line up the first of both
+    options = {"scale": self.scale.evaluate(site.sizes) if static else 1.0, "is_causal": int(self.causal and not behind)}
     if site.wide != site.numbers:
         options["softmax_precision"] = site.wide
     given = query if static else scaled(site, query, self.scale)
-    out = Value(site.emit("Attention", given, key, value, *_allowed(self, site, heads), **counts, **options), _tokens(SEQ, heads, width))
+    allowed = _past(self, site) if behind else _allowed(self, site, heads)
+    out = Value(site.emit("Attention", given, key, value, *allowed, **counts, **options), _tokens(SEQ, heads, width))
     if self.masked and may_see_nothing(node.args[-1]):
         seen = apart(site, truth(site, site.values[-1]))
         places = [place for place, dim in enumerate(seen.dims) if dim == (self.over,)]
         anything = Value(_any(site, seen.name, places), tuple(dim for dim in seen.dims if dim != (self.over,)), Element.TRUTH)
         out = chosen(site, anything, out, 0.0)
     return out
+
+
+def _past(self: Stream, site: OnnxSite) -> list[str]:
+    """Which of the tokens kept, all from the first on, each of the next ones sees: [tokens, kept]."""
+    here = site.emit("Unsqueeze", site.positions(SEQ), site.constant([1]))
+    return [site.emit("GreaterOrEqual", here, site.positions(self.over))]
 
 
 def _tokens(token: Axis, heads: Order, last: Axis) -> Dims:

@@ -115,7 +115,10 @@ def _tables(self: Rope, site: OnnxSite, token: Axis) -> tuple[str, str]:
     """Cosines and sines, [tokens, half the size]: angles in float32 at least."""
     size = volume(site, (self.axis,))
     rates = site.constant(float(self.base) ** (-np.arange(0, size, 2) / size), to=site.wide)
-    here = site.emit("Unsqueeze", site.emit("Cast", site.positions(token), to=site.wide), site.constant([1]))
+    places = site.positions(token)
+    if len(site.values) > 1:  # [batch, tokens], the same in every row
+        places = site.emit("Gather", laid(site, site.values[1], ((BATCH,), (token,))), integer(site, 0), axis=0)
+    here = site.emit("Unsqueeze", site.emit("Cast", places, to=site.wide), site.constant([1]))
     angle = site.emit("Mul", here, rates)
     cos, sin = (narrowed(site, site.emit(name, angle)) for name in ("Cos", "Sin"))
     return cos, site.emit("Neg", sin) if self.inverse else sin

@@ -41,6 +41,7 @@ class Graph:
         self._session = session
         self.inputs = [_given(each) for each in session.get_inputs()]
         self.outputs = [_given(each) for each in session.get_outputs()]
+        self.blank = session.get_modelmeta().custom_metadata_map.get("blank", "").split()  # inputs that begin as -1
 
     def __call__(self, **values: Any) -> dict[str, Array]:
         """The outputs by name. Ids are whole numbers, numbers become those of the graph's element type.

@@ -14,7 +14,7 @@ import torch
 
 from mptc.backends.onnx import deployed
 from mptc.backends.torch import module
-from mptc.compile import Deployed, Deployment, derived_from
+from mptc.compile import Deployed, Deployment, derived_from, next_tokens
 from mptc.derive import Derived
 from mptc.derive.explain import layers
 from mptc.ir.axis import BATCH, SEQ
@@ -75,18 +75,20 @@ def pair(given: str | Path | Program | Derived, folder: Path, deployment: Deploy
     given = derived(given, **options) if isinstance(given, str | Path) else given
     program = given.program if isinstance(given, Derived) else given
     equations, steps = layers(given) if isinstance(given, Derived) else ({}, set())
-    net = as_module(program.name, module(program, equations, steps)).Model()
+    following = next_tokens(given) if isinstance(given, Derived) else "it has only been planned"
+    net = as_module(program.name, module(program, equations, steps, following)).Model()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter += NOISE * torch.randn(parameter.shape, generator=generator)
-    made = deployed(program, equations, deployment)
+    made = deployed(program, following, equations, deployment)
     state = net.state_dict()
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents(made, lambda parameter: state[parameter].numpy()).items():
         write(folder / name, content)
     found = Pair(program, made, net, folder)
-    onnx.checker.check_model(str(found.path), full_check=True)
+    for name in made.files:
+        onnx.checker.check_model(str(folder / name), full_check=True)
     return found
 
 

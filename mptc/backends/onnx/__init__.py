@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from mptc.backends.deployment import Deployed, Deployment, File
+from mptc.backends.onnx.decode import LENGTH, ONE, Behind
 from mptc.backends.onnx.graph import OPSET, Graph
 from mptc.backends.onnx.stored import file
 from mptc.backends.onnx.unrolled import Unrolled, input_order, lengths
@@ -33,17 +34,28 @@ class Written:
     without: tuple[str, ...]
 
 
-def deployed(program: Program, equations: Equations, deployment: Deployment) -> Deployed:
-    """`<model>.onnx` and the file that its weights will be in. Raises `TooLarge`."""
+def deployed(program: Program, following: Program | str, equations: Equations, deployment: Deployment) -> Deployed:
+    """`<model>.onnx`, `<model>.decode.onnx` where there is a program of the next tokens, and the file that the weights of both will be in.
+
+    Raises `TooLarge`.
+    """
     weights = file(program, deployment)
     written = graph(program, weights, deployment.dtype, equations, deployment.probes)
-    name = f"{program.name}.int8.onnx" if deployment.packed else f"{program.name}.onnx"
+    packed = ".int8" if deployment.packed else ""
+    name, decode = f"{program.name}{packed}.onnx", f"{program.name}{packed}.decode.onnx"
     kind = f"int8 and {deployment.dtype}" if deployment.packed else deployment.dtype
     notes = {name: f"{kind}, opset {OPSET}, {written.operators} operators", weights.name: f"{kind}, {len(weights.tensors)} tensors"}
+    files = {name: written.data}
+    if isinstance(following, Program):
+        behind = decode_graph(following, weights, deployment.dtype)
+        files[decode] = behind.data
+        notes[decode] = f"{kind}, opset {OPSET}, {behind.operators} operators"
     remarks = [f"the graph does without {', '.join(written.without)}, which only a loss reads"] if written.without else []
     if deployment.dtype == "bfloat16":
         remarks.append("onnxruntime does not run bfloat16 on a CPU")
-    return Deployed({name: written.data}, weights, notes, tuple(remarks), deployment.packed)
+    if isinstance(following, str):
+        remarks.append(f"there is no graph to decode with: {following}")
+    return Deployed(files, weights, notes, tuple(remarks), deployment.packed)
 
 
 def graph(program: Program, weights: File, dtype: str = "float32", equations: Equations | None = None, probes: bool = False) -> Written:
@@ -62,6 +74,20 @@ def graph(program: Program, weights: File, dtype: str = "float32", equations: Eq
     model.graph.doc_string = f"{program.name}, written by mptc from {program.span.source.name.rpartition('/')[2]}"
     kept = {value.name for value in model.graph.input}
     return Written(model.SerializeToString(), len(model.graph.node), tuple(name for name, _, _ in inputs if name not in kept))
+
+
+def decode_graph(program: Program, weights: File, dtype: str = "float32") -> Written:
+    """The graph of a program of the next tokens: beside its inputs and outputs, what is kept of those before. Raises `TooLarge`."""
+    roots = [output.node for output in program.outputs]
+    made = Graph({**program.sizes}, lengths(program, roots), NUMBERS[dtype], weights)
+    written = Behind(made, program, roots, {})
+    outputs = [output for each in program.outputs for output in _outputs(made, written, each)]
+    inputs = [(node.op.label, input_order(node), _element(node)) for node in program.inputs if isinstance(node.op, Input)]
+    model = made.model(program.name, [*inputs, (LENGTH, (ONE,), Element.WHOLE), *written.past], [*outputs, *written.present])
+    model.graph.doc_string = f"{program.name}, the next tokens, written by mptc from {program.span.source.name.rpartition('/')[2]}"
+    if written.blank:
+        onnx.helper.set_model_props(model, {"blank": " ".join(written.blank)})
+    return Written(model.SerializeToString(), len(model.graph.node), ())
 
 
 def _outputs(made: Graph, written: Unrolled, asked: Output | Probe) -> Iterator[tuple[str, Sequence[Axis], Element]]:

@@ -43,7 +43,7 @@ class Graph:
     `scope`, `label` and `doc` are what the next operators are called after, and carry.
     """
 
-    sizes: Mapping[Axis, int]
+    sizes: dict[Axis, int]
     lengths: Mapping[Axis, tuple[str, int]]
     numbers: int = onnx.TensorProto.FLOAT
     file: File | None = None
@@ -54,6 +54,7 @@ class Graph:
     label: str = ""
     doc: str = ""
     needed: set[str] = field(default_factory=set)
+    start: str = ""  # a vector of one int64, the tokens before those of this run; in a graph that goes on behind them
     _written: dict[tuple[object, ...], str] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
 
@@ -109,6 +110,8 @@ class Graph:
         axis = Axis(axis.role, axis.name)
         if axis.role is Role.DIM:
             return self.constant([self.sizes[axis]])
+        if self.start and axis.role is Role.CONTEXT and axis not in self.lengths:
+            return self.emit("Add", self.start, self.length(SEQ))
         name, place = self.lengths.get(axis) or self.lengths[SEQ]
         with self.called("", axis.name):
             return self.emit("Shape", name, start=place, end=place + 1)
@@ -116,7 +119,8 @@ class Graph:
     def positions(self, axis: Axis) -> str:
         with self.called("", axis.name):
             zero, one = (self.constant(np.asarray(number_, np.int64)) for number_ in (0, 1))
-            return self.emit("Range", zero, self.emit("Squeeze", self.length(axis)), one)
+            places = self.emit("Range", zero, self.emit("Squeeze", self.length(axis)), one)
+            return self.emit("Add", places, self.start) if self.start and axis == SEQ else places
 
     # -- parameters ------------------------------------------------------------------------------------
 
