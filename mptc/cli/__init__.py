@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "Train a model on the bytes of a text.",
     "generate": "Continue a prompt.",
     "run": "Continue a prompt with a deployed graph, on onnxruntime.",
+    "verify": "Hold what a spec compiles to against what it means.",
 }
 
 

@@ -22,6 +22,7 @@ from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Node, walk
 from mptc.ir.number import ONE, ZERO, Monomial
 from mptc.ir.program import Program
+from mptc.ir.verify import verify
 from mptc.ops.choose import Shift
 from mptc.ops.compare import Compare
 from mptc.ops.contract import Contract, Label
@@ -32,6 +33,16 @@ from mptc.ops.rotary import Rope
 from mptc.ops.view import Hold
 
 FEW, MANY = 1, 4096  # new tokens, kept tokens: what decoding is planned for
+
+
+def next_tokens(derived: Derived) -> Program | str:
+    """The program that decoding runs, or why there is none."""
+    try:
+        program = decoding(derived)
+    except CannotDecode as reason:
+        return str(reason)
+    verify(program, "derive")
+    return program
 
 
 def decoding(derived: Derived) -> Program:

@@ -43,15 +43,15 @@ def compile_spec(
     deployment: Deployment = Deployment(),
 ) -> Compiled:
     """The targets of a spec; the torch module, as text, unless others are asked for. Raises `SpecError`."""
-    return _through(lambda source, diagnostics: compile(source, diagnostics, as_settings(set or {}), variant, emit, deployment), path)
+    return through(lambda source, diagnostics: compile(source, diagnostics, as_settings(set or {}), variant, emit, deployment), path)
 
 
 def typed_spec(path: str | Path, set: Overrides | None = None, variant: str | None = None) -> Model:
     """The typed model of a spec. Raises `SpecError`, for a file without a model too."""
-    return _through(lambda source, diagnostics: resolve(source, as_settings(set or {}), variant, diagnostics), path)
+    return through(lambda source, diagnostics: resolve(source, as_settings(set or {}), variant, diagnostics), path)
 
 
-def _through(stage: Callable[[Source, Diagnostics], Made | None], path: str | Path) -> Made:
+def through(stage: Callable[[Source, Diagnostics], Made | None], path: str | Path) -> Made:
     """What a stage makes of a file. Raises `SpecError` with what it had to say where it makes nothing."""
     diagnostics = Diagnostics()
     source = read(path, diagnostics)

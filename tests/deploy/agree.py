@@ -14,8 +14,9 @@ import torch
 
 from mptc.backends.onnx import deployed
 from mptc.backends.torch import module
-from mptc.compile import Deployed, Deployment, derived_from, next_tokens
+from mptc.compile import Deployed, Deployment, derived_from
 from mptc.derive import Derived
+from mptc.derive.decode import next_tokens
 from mptc.derive.explain import layers
 from mptc.ir.axis import BATCH, SEQ
 from mptc.ir.node import Kind
