@@ -17,6 +17,7 @@ from mptc.source.text import Source
 
 if TYPE_CHECKING:
     from mptc.derive import Derived
+    from mptc.ir.program import Program
 
 __all__ = ["NOTHING", "TARGETS", "Compiled", "Deployed", "Deployment", "File", "Stored", "check", "compile", "formatted"]
 
@@ -94,7 +95,21 @@ def torch_text(derived: Derived) -> str:
     from mptc.backends.torch import module
     from mptc.derive.explain import layers
 
-    return module(derived.program, *layers(derived))
+    return module(derived.program, *layers(derived), next_tokens(derived))
+
+
+def next_tokens(derived: Derived) -> Program | str:
+    """The program that decoding runs, or why there is none."""
+    from mptc.derive.decode import decoding
+    from mptc.derive.kept import CannotDecode
+    from mptc.ir.verify import verify
+
+    try:
+        program = decoding(derived)
+    except CannotDecode as reason:
+        return str(reason)
+    verify(program, "derive")
+    return program
 
 
 def onnx_graph(derived: Derived, diagnostics: Diagnostics, deployment: Deployment) -> Deployed | None:

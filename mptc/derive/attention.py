@@ -19,7 +19,6 @@ from mptc.ir.node import Node
 from mptc.ir.number import ONE, Monomial
 from mptc.ops.concat import Concat, Slice
 from mptc.ops.contract import Contract, Label
-from mptc.ops.leaf import Mask
 from mptc.ops.reduce import Softmax
 from mptc.ops.stream import Stream
 
@@ -43,8 +42,10 @@ def stream(planner: Planner, weights: Node, values: Node, bound: set[Axis]) -> N
     terms, scale, bias = found
     seen = itself(planner, values, over)
     query, key, inner = terms[0] if len(terms) == 1 else _side_by_side(planner, terms)
+    if not all(planner.streams(key, seen) for _, key, _ in terms):
+        return None
     masks = weights.args[1:]
-    causal = bias is None and bool(masks) and masks[0].op == Mask(over, past=True) and not masks[0].args
+    causal = bias is None and bool(masks) and planner.is_past(masks[0], over)
     masks = () if causal else masks
     rest = [*([] if bias is None else [bias]), *masks]
     made = Stream(over, inner, scale, causal, bias is not None, bool(masks))

@@ -243,10 +243,10 @@ class Calculus:
         for node in walk([root], new):
             args = tuple(new[arg] for arg in node.args)
             new[node] = node if args == node.args else self.build(node.op, args, node.args)
-            self._rename(node, new[node])
+            self.call_alike(node, new[node])
         return new[root]
 
-    def _rename(self, old: Node, new: Node) -> None:
+    def call_alike(self, old: Node, new: Node) -> None:
         """What stands in the place of a named node has its name."""
         if bare(old) in self.names:
             self.names.setdefault(bare(new), self.names[bare(old)])

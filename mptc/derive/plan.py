@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations, permutations
+from typing import ClassVar
 
 from mptc.derive import attention
 from mptc.derive.calculus import Calculus, bare
@@ -22,19 +23,24 @@ from mptc.ir.node import Node, walk
 from mptc.ir.number import ONE, Monomial
 from mptc.ops.contract import Contract, Label, Operand, Sum
 from mptc.ops.contract_text import is_constant
+from mptc.ops.leaf import Mask
 from mptc.ops.norm import GainedRms, Rms
 from mptc.ops.reduce import Softmax
 from mptc.ops.region import Loop, Result
 from mptc.ops.view import Hold
 
-# Paths are planned once, for these: training and decoding must factor alike, or the cache would change with the length.
-NOMINAL = {Role.BATCH: 8, Role.TOKEN: 1024, Role.CONTEXT: 1024}
 EXACT = 8  # operands up to which every order is tried
 BYTES = 16  # what writing one number costs, in multiply-adds
 
 
 class Planner:
-    """Plans node by node; `planned` maps canonical nodes to steps, and is what exists."""
+    """Plans node by node; `planned` maps canonical nodes to steps, and is what exists.
+
+    `nominal`: the lengths that paths are planned for, whatever the lengths are. `together`: softmax weights meet all their values at once.
+    """
+
+    nominal: ClassVar[Mapping[Role, int]] = {Role.BATCH: 8, Role.TOKEN: 1024, Role.CONTEXT: 1024}
+    together: ClassVar[bool] = True
 
     def __init__(self, calculus: Calculus) -> None:
         self.c = calculus
@@ -214,6 +220,14 @@ class Planner:
             return None
         return self.c.rename(node, {primed: plain for plain, primed in arrows.items()}), arrows
 
+    def streams(self, keys: Node, values: Node) -> bool:
+        """Whether these may be those of one fused attention."""
+        return True
+
+    def is_past(self, mask: Node, over: Axis) -> bool:
+        """Whether a mask shows every token up to the viewer's own, and asks for nothing else."""
+        return mask.op == Mask(over, past=True) and not mask.args
+
     def wanted(self, node: Node) -> bool:
         """Whether a value costs nothing: it exists already, or the spec names it."""
         plain = self._plain(node)
@@ -242,13 +256,14 @@ class Search:
         self._labels: dict[int, frozenset[Label]] = {}
         self._sizes = {label: self.size(axis) for label, axis in naming.items()}
         self._constant = sum(1 << place for place, part in enumerate(parts) if is_constant(part[0]))
-        self._streams = [place for place, (node, labels, power) in enumerate(parts) if self._weights(node, labels, power)]
+        together = enumerate(parts) if planner.together else ()
+        self._streams = [place for place, (node, labels, power) in together if self._weights(node, labels, power)]
 
     def _weights(self, node: Node, labels: Sequence[Label], power: Fraction) -> bool:
         return isinstance(node.op, Softmax) and power == 1 and any(isinstance(labels[node.axes.index(axis)], int) for axis in node.op.over)
 
     def size(self, axis: Axis) -> int:
-        return NOMINAL.get(axis.role) or self.planner.c.sizes[Axis(axis.role, axis.name)]
+        return self.planner.nominal.get(axis.role) or self.planner.c.sizes[Axis(axis.role, axis.name)]
 
     def labels(self, subset: int) -> frozenset[Label]:
         """What the result of a subset has: the labels that are kept, or that are summed with something outside."""

@@ -9,9 +9,9 @@ from fractions import Fraction
 import numpy as np
 
 from mptc.ir.axis import BATCH, CTX, SEQ, Axis, Role
-from mptc.ir.node import Node, Type, absent, make
-from mptc.ops.arrays import Array, Sizes
-from mptc.ops.base import Arrangement, Operation, Order
+from mptc.ir.node import Node, Type, absent, axes_of, make
+from mptc.ops.arrays import Array, Sizes, full
+from mptc.ops.base import Arrangement, Operation, Order, lined_up
 from mptc.ops.compare import Compare
 from mptc.ops.contract import product, renamed
 from mptc.ops.leaf import Index, Position
@@ -33,7 +33,10 @@ def ones(like: Node) -> Node:
 
 @dataclass(frozen=True)
 class Rope(Operation):
-    """e rotated by its token's position; `inverse` rotates back."""
+    """e rotated by its token's position; `inverse` rotates back.
+
+    The position is a second argument where it is not the token's number in this call: [batch, token].
+    """
 
     axis: Axis
     base: Fraction = Fraction(10_000)
@@ -41,7 +44,7 @@ class Rope(Operation):
 
     def infer(self, *types: Type) -> Type:
         assert self.axis in types[0].axes
-        return Type(types[0].axes)
+        return Type(axes_of(axis for type_ in types for axis in type_.axes))
 
     def cost(self, node: Node, sizes: Sizes) -> float:
         return 6.0 * float(np.prod([sizes[axis] for axis in node.axes]))
@@ -56,8 +59,10 @@ class Rope(Operation):
 
     def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
         key, token = sizes[self.axis], token_axis(node.axes)
-        value = np.moveaxis(arrays[0], (node.axes.index(token), node.axes.index(self.axis)), (-2, -1))
-        angle = np.arange(sizes[token])[:, None] * float(self.base) ** (-np.arange(0, key, 2) / key)[None, :]
+        value = np.moveaxis(full(arrays[0], node.args[0].axes, node.axes, sizes), (node.axes.index(token), node.axes.index(self.axis)), (-2, -1))
+        place = arrays[1] if len(arrays) > 1 else np.arange(sizes[token])
+        place = place.reshape(*place.shape[:-1], *[1] * (value.ndim - 1 - place.ndim), place.shape[-1])
+        angle = place[..., None] * float(self.base) ** (-np.arange(0, key, 2) / key)
         cos, sin = np.cos(angle), np.sin(angle) * (-1 if self.inverse else 1)
         first, second = value[..., : key // 2], value[..., key // 2 :]
         turned = np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
@@ -68,11 +73,23 @@ class Rope(Operation):
         token = token_axis(node.axes)
         front = tuple(axis for axis in orders[0] if axis not in (token, self.axis))
         order = tuple(axis for axis in front if axis == BATCH) + tuple(axis for axis in front if axis != BATCH) + (token, self.axis)
-        return Arrangement((order,), order)
+        if len(orders) == 1:
+            return Arrangement((order,), order)
+        whole = order if BATCH in order else (BATCH, *order)
+        return Arrangement((lined_up(order, whole), (BATCH, token)), whole)
+
+    def takes_exact(self, node: Node, index: int) -> bool:
+        return index == 1
 
     def torch(self, site: Site) -> str:
-        tables = site.helper(f"rotation({site.sizes[self.axis]}, {float(self.base)!r})")
-        return f"{site.helper('rope')}({site.whole(0)}, {tables}{', -1' if self.inverse else ''})"
+        turn = f"({site.sizes[self.axis]}, {float(self.base)!r})"
+        if len(site.node.args) == 1:
+            code = f"{site.helper('rope')}({site.whole(0)}, {site.helper('rotation' + turn)}"
+        elif token_axis(site.node.axes) == SEQ:  # what the next tokens are rotated by is the same for all values
+            code = f"{site.helper('rope_at')}({site.whole(0)}, {site.helper('rotation' + turn)}"
+        else:
+            code = f"{site.helper('rope_at')}({site.whole(0)}, {site.helper('rotation_at')}({site.whole(1)}, {turn[1:-1]}, {site.tight(0)}.dtype)"
+        return f"{code}{', -1' if self.inverse else ''})"
 
     triton = absent("printed by the region that contains it")
 

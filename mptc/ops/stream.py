@@ -31,7 +31,7 @@ class Stream(Operation):
     over: Axis
     inner: tuple[Axis, ...]
     scale: Monomial
-    causal: bool  # i sees j ≤ i
+    causal: bool  # i sees j ≤ i; where the keys are kept ones, by the positions of both
     biased: bool
     masked: bool
 
@@ -139,7 +139,7 @@ class Stream(Operation):
         options = []
         mask = site.node.args[-1] if self.masked else None
         if self.causal:
-            options.append("is_causal=True")
+            options.append("is_causal=True" if self.token(site.node) == SEQ else f"attn_mask={site.helper('seen')}")
         elif self.biased:
             bias = self._lined_up(site, 3, heads)
             options.append(f"attn_mask={bias}" if mask is None else f"attn_mask={bias}.masked_fill(~{self._lined_up(site, 4, heads)}, -torch.inf)")

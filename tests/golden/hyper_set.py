@@ -56,6 +56,10 @@ class Model(nn.Module):
         for path, parameter in self.named_parameters():
             begin(parameter, path, seed, *self.INITIAL[re.sub(r"\.\d+", ".*", path)])
 
+    def new_cache(self, batch: int = 1, capacity: int = 4096) -> Cache:
+        """There is none: it is bidirectional: what it says of a token changes with the tokens after it."""
+        raise TypeError("hyper_set cannot decode token by token: it is bidirectional: what it says of a token changes with the tokens after it")
+
     def forward(self, tokens: Tensor, targets: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
         batch, seq = tokens.shape[:2]
         position = torch.arange(seq, device=tokens.device)

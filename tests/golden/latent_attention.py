@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -65,10 +66,38 @@ class Layer(nn.Module):
         x = x + F.linear(F.linear(pre_mlp, W_up) * F.silu(F.linear(pre_mlp, W_gate)), W_down)         # [batch, seq, d]  latent_attention.mpt:42
         return x
 
+    def decode(self, x: Tensor, mask: Tensor, position: Tensor, rotation_4: tuple[Tensor, Tensor], cache: Cache) -> Tensor:
+        pre_attention_gain = self.pre_attention()
+        D_q, D_kv, U_q, U_k, U_v, R_q, R_k, W_o = self.latent_attention()
+        latent_attention_query_norm_gain = self.latent_attention.query_norm()
+        latent_attention_latent_norm_gain = self.latent_attention.latent_norm()
+        pre_mlp_gain = self.pre_mlp()
+        W_gate, W_up, W_down = self.swiglu()
+        pre_attention = F.rms_norm(x, (32,), pre_attention_gain, eps=1e-06)                           # [batch, seq, d]  latent_attention.mpt:41
+        k = rope_at(F.linear(pre_attention, R_k), rotation_4)                                         # [batch, seq, turn]  latent_attention.mpt:29
+        k = cache.keep("k", k, 1)                                                                     # [batch, ctx, turn]  latent_attention.mpt:29
+        x2 = F.linear(pre_attention, D_q)                                                             # [batch, seq, narrow]  latent_attention.mpt:27
+        a = F.rms_norm(x2, (16,), latent_attention_query_norm_gain, eps=1e-06)                        # [batch, seq, narrow]  latent_attention.mpt:27
+        rotated = rope_at(F.linear(a, R_q.flatten(0, 1)).unflatten(-1, (4, 4)).transpose(1, 2), rotation_4)  # [batch, head, seq, turn]
+        value = torch.einsum("bct,bhst->bchs", k, rotated)                                            # [batch, ctx, head, seq]
+        value2 = torch.einsum("hnl,bshn->bhls", U_k, F.linear(a, U_q.flatten(0, 1)).unflatten(-1, (4, 8)))  # [batch, head, latent, seq]
+        x2 = F.linear(pre_attention, D_kv)                                                            # [batch, seq, latent]  latent_attention.mpt:28
+        latent_norm = F.rms_norm(x2, (12,), latent_attention_latent_norm_gain, eps=1e-06)             # [batch, seq, latent]  latent_attention.mpt:28
+        latent_norm = cache.keep("latent_norm", latent_norm, 1)                                       # [batch, ctx, latent]  latent_attention.mpt:28
+        value2 = torch.einsum("bhls,bcl->bhsc", value2, latent_norm)                                  # [batch, head, seq, ctx]
+        value = value + value2.permute(0, 3, 1, 2)                                                    # [batch, ctx, head, seq]
+        weights = masked_softmax(0.28867513459481287 * value, mask.mT[:, :, None], -3)                # [batch, ctx, head, seq]
+        value = torch.einsum("bhsl,hvl->bhsv", torch.einsum("bchs,bcl->bhsl", weights, latent_norm), U_v)  # [batch, head, seq, value]
+        x = x + F.linear(value.transpose(1, 2).flatten(-2), W_o.flatten(1))                           # [batch, seq, d]  latent_attention.mpt:41
+        pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  latent_attention.mpt:42
+        x = F.linear(F.linear(pre_mlp, W_up) * F.silu(F.linear(pre_mlp, W_gate)), W_down) + x         # [batch, seq, d]  latent_attention.mpt:42
+        return x
+
 
 class Model(nn.Module):
     """latent_attention_small. Parameters begin as a function of `seed` and their own names alone."""
 
+    CACHE = "217c3f749ec553d4"  # what tells a cache of this model from others
     INITIAL = {
         "embed": ("normal", 0.02),
         "unembed": ("normal", 0.02),
@@ -102,7 +131,20 @@ class Model(nn.Module):
         for path, parameter in self.named_parameters():
             begin(parameter, path, seed, *self.INITIAL[re.sub(r"\.\d+", ".*", path)])
 
-    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+    def new_cache(self, batch: int = 1, capacity: int = 4096) -> Cache:
+        """For `batch` sequences of at most `capacity` tokens, 32 numbers for each: as dtype and device of the parameters are now.
+
+        layers.*.k: [turn] of all tokens, 2 times
+        layers.*.latent_norm: [latent] of all tokens, 2 times
+        """
+        like = next(self.parameters())
+        return Cache(self.CACHE, batch, capacity, like.dtype, like.device)
+
+    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False, cache: Cache | None = None) -> Output | Evaluation:
+        if cache is not None:
+            if loss or probe:
+                raise ValueError("with a cache there is neither loss nor probes")
+            return self.decode(tokens, cache)
         batch, seq = tokens.shape[:2]
         rotation_4 = rotation(seq, 4, 10000.0, next(self.parameters()))
         gain = self.rmsnorm()
@@ -115,6 +157,22 @@ class Model(nn.Module):
             evaluated = F.cross_entropy(logits.flatten(0, 1), F.pad(tokens[:, 1:], (0, 1), value=-1).flatten().clamp(min=-1), ignore_index=-1)
         if loss or probe:
             return Evaluation(logits, loss=evaluated, probes=probes)
+        return Output(logits)
+
+    @torch.no_grad()
+    def decode(self, tokens: Tensor, cache: Cache) -> Output:
+        """The next tokens, behind those that the cache has seen; it grows by them. Ids below 0 at the end of a row are no tokens of it."""
+        dtype = next(self.parameters()).dtype
+        cache.begin(self.CACHE, tokens, tokens)
+        position = cache.position()
+        rotation_4 = rotation_at(position, 4, 10000.0, dtype)
+        gain = self.rmsnorm()
+        x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  latent_attention.mpt:39
+        mask = position[..., None] >= cache.places()[:, None]                                         # [batch, seq, ctx]
+        for number, layer in enumerate(self.layers):
+            x = layer.decode(x, mask, position, rotation_4, cache.at(f"layers.{number}"))
+        logits = F.linear(F.rms_norm(x, (32,), gain, eps=1e-06), self.unembed)                        # [batch, seq, vocab]  latent_attention.mpt:44
+        cache.end()
         return Output(logits)
 
 
@@ -176,3 +234,150 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
     inside = (ids >= 0) & (ids < table.shape[0])
     rows = F.embedding(torch.where(inside, ids, 0), table.flatten(1))
     return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])
+
+
+def masked_softmax(scores: Tensor, mask: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """Softmax over what the mask shows; 0 where it shows nothing at all."""
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = (scores - torch.logsumexp(scores, dim, keepdim=True)).exp()
+    return weights.masked_fill(~mask, 0.0)
+
+
+def rotation_at(position: Tensor, size: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of rotary position at positions [batch, seq], each [batch, seq, size]."""
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    rates = base ** (-torch.arange(0, size, 2, device=position.device, dtype=wide) / size)
+    angles = (position[..., None] * rates).repeat(1, 1, 2)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rope_at(x: Tensor, table: tuple[Tensor, Tensor], sign: int = 1) -> Tensor:
+    """Rotary position of x [batch, ..., seq, size] by tables [batch, seq, size]."""
+    cos, sin = (each.view(each.shape[0], *[1] * (x.dim() - 3), *each.shape[1:]) for each in table)
+    return rope(x, (cos, sin), sign)
+
+
+class Cache:
+    """What decoding keeps of the tokens so far, for a batch of sequences. `model(tokens, cache=cache)` adds its tokens to it.
+
+    `lengths`: how many tokens each sequence has had, [batch]. Entries are made when they are first written, and grow up to `capacity` tokens;
+    those of windows stay as long as the window.
+    """
+
+    def __init__(self, kind: str, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.kind, self.batch, self.capacity, self.dtype = kind, batch, capacity, dtype
+        self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
+        self.path = ""
+        self.kept: dict[str, Tensor] = {}
+        self.later: dict[str, Tensor] = {}  # what windows will hold after this call
+        self.state = {"most": 0, "seq": 0, "even": True}  # the longest sequence, the tokens of this call, whether all are of one length
+        self.counts: list[Tensor] = []
+
+    @property
+    def bytes(self) -> int:
+        """How much memory it takes now."""
+        return sum(each.numel() * each.element_size() for each in self.kept.values())
+
+    def at(self, path: str) -> Cache:
+        """The part of it below a path."""
+        part = copy(self)
+        part.path = f"{self.path}{path}."
+        return part
+
+    def reorder(self, rows: Tensor) -> None:
+        """The sequences at `rows` [new batch] in the place of all: some of them again, others not, as beams go on."""
+        self.kept.update({name: each.index_select(0, rows) for name, each in self.kept.items()})
+        self.lengths = self.lengths.index_select(0, rows)
+        self.batch = len(rows)
+
+    # -- one call ----------------------------------------------------------------------------------
+
+    def begin(self, kind: str, first: Tensor, ids: Tensor | None) -> None:
+        """Before the tokens of a call: are they such as it can take?"""
+        batch, seq = first.shape[:2]
+        most = self.state["most"]
+        if kind != self.kind:
+            raise ValueError("this cache is of another model; make one with new_cache()")
+        if batch != self.batch:
+            raise ValueError(f"this cache is for {self.batch} sequences, and {batch} go on")
+        if most + seq > self.capacity:
+            raise ValueError(f"the cache holds {most} tokens of {self.capacity} at most; {seq} more do not fit")
+        there = None if ids is None else ids >= 0
+        if there is not None and not bool(there.all()):
+            if bool((there[:, 1:] > there[:, :-1]).any()):
+                raise ValueError("ids below 0 come after all tokens of a row, not before")
+            self.state["even"] = False
+        self.counts[:] = [torch.full_like(self.lengths, seq) if there is None else there.sum(1)]
+        self.state["seq"] = seq
+        self.later.clear()
+
+    def end(self) -> None:
+        """After them."""
+        self.kept.update(self.later)
+        self.lengths += self.counts[0]
+        self.state["most"] += self.state["seq"] if self.state["even"] else int(self.counts[0].max())
+
+    def position(self) -> Tensor:
+        """Where the tokens of this call stand: [batch, seq]."""
+        return self.lengths[:, None] + torch.arange(self.state["seq"], device=self.lengths.device)
+
+    def places(self, window: int | None = None) -> Tensor:
+        """Where those kept stand, as `keep` gives them: [batch, kept]."""
+        device = self.lengths.device
+        if window is None:
+            return torch.arange(self.state["most"] + self.state["seq"], device=device).expand(self.batch, -1)
+        return self.lengths[:, None] + torch.arange(1 - window, self.state["seq"], device=device)
+
+    def seen(self) -> Tensor | None:
+        """Which of those kept each token of this call sees, [batch, 1, seq, kept]; None where it is one token, that sees all."""
+        if self.state["even"] and self.state["seq"] == 1:
+            return None
+        return (self.position()[:, :, None] >= self.places()[:, None])[:, None]
+
+    def keep(self, name: str, value: Tensor, dim: int, window: int | None = None) -> Tensor:
+        """The value of the tokens of this call, which lie along `dim`, behind that of those before them."""
+        if window is not None:
+            return self.behind(name, value, dim, window - 1)
+        whole = self.room(self.path + name, value, dim)
+        most, seq = self.state["most"], self.state["seq"]
+        if self.state["even"]:
+            whole.narrow(dim, most, seq).copy_(value)
+        else:
+            whole.scatter_(dim, self.spread(self.position(), value, dim), value)
+        return whole.narrow(dim, 0, most + seq)
+
+    def earlier(self, name: str, value: Tensor, dim: int, by: int, blank: int = 0) -> Tensor:
+        """The value `by` tokens before each token of this call."""
+        return self.behind(name, value, dim, by, blank).narrow(dim, 0, self.state["seq"])
+
+    def behind(self, name: str, value: Tensor, dim: int, length: int, blank: int = 0) -> Tensor:
+        """The values of the last `length` tokens, and then of those of this call."""
+        shape = [*value.shape[:dim], length, *value.shape[dim + 1 :]]
+        old = self.checked(self.kept.get(self.path + name, value.new_full(shape, blank)), value)
+        whole = torch.cat((old, value), dim)
+        last = self.counts[0][:, None] + torch.arange(length, device=value.device)
+        self.later[self.path + name] = whole.gather(dim, self.spread(last, old, dim))
+        return whole
+
+    def room(self, name: str, value: Tensor, dim: int) -> Tensor:
+        """Where an entry is written: twice as long as it was, whenever it is full."""
+        needed = self.state["most"] + self.state["seq"]
+        old = self.checked(self.kept.get(name, value.narrow(dim, 0, 0)), value)
+        if old.shape[dim] < needed:
+            length = min(self.capacity, max(needed, 2 * old.shape[dim], 64))
+            made = value.new_zeros([*value.shape[:dim], length, *value.shape[dim + 1 :]])
+            made.narrow(dim, 0, old.shape[dim]).copy_(old)
+            self.kept[name] = made
+        return self.kept[name]
+
+    def checked(self, old: Tensor, value: Tensor) -> Tensor:
+        if old.dtype != value.dtype or (value.is_floating_point() and value.dtype != self.dtype):
+            raise ValueError(f"the cache holds {self.dtype}, and the model computes {value.dtype}; make a new one")
+        return old
+
+    @staticmethod
+    def spread(index: Tensor, like: Tensor, dim: int) -> Tensor:
+        """An index [batch, n] along `dim` of a tensor."""
+        shape = [1] * like.dim()
+        shape[0], shape[dim] = index.shape
+        return index.view(shape).expand([*like.shape[:dim], index.shape[1], *like.shape[dim + 1 :]])

@@ -131,6 +131,10 @@ class Model(nn.Module):
         for path, parameter in self.named_parameters():
             begin(parameter, path, seed, *self.INITIAL[re.sub(r"\.\d+", ".*", path)])
 
+    def new_cache(self, batch: int = 1, capacity: int = 4096) -> Cache:
+        """There is none: it is bidirectional: what it says of a token changes with the tokens after it."""
+        raise TypeError("perceiver cannot decode token by token: it is bidirectional: what it says of a token changes with the tokens after it")
+
     def forward(self, asked: Tensor, places: Tensor, mask: Tensor, answer: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
         read_gain, read_bias = self.read()
         pre_first_gain, pre_first_bias = self.pre_first()

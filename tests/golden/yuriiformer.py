@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -78,10 +79,46 @@ class Layer(nn.Module):
         x = after_mlp + x                                                                             # [batch, seq, d]  yuriiformer.mpt:39
         return after_mlp, x
 
+    def decode(self, v: Tensor, x: Tensor, cache: Cache, seen: Tensor | None) -> tuple[Tensor, Tensor]:
+        before_attention_mu = self.before_attention()
+        before_attention_layernorm_gain, before_attention_layernorm_bias = self.before_attention.layernorm()
+        W_q, b_q, W_k, b_k, W_v, b_v, W_o, b_o = self.attend()
+        after_attention_beta, after_attention_gamma = self.after_attention()
+        after_attention_layernorm_gain, after_attention_layernorm_bias = self.after_attention.layernorm()
+        before_mlp_mu = self.before_mlp()
+        before_mlp_layernorm_gain, before_mlp_layernorm_bias = self.before_mlp.layernorm()
+        W_in, b_in, W_out, b_out = self.mlp_tanh()
+        after_mlp_beta, after_mlp_gamma = self.after_mlp()
+        after_mlp_layernorm_gain, after_mlp_layernorm_bias = self.after_mlp.layernorm()
+        x2 = x + before_attention_mu * v                                                              # [batch, seq, d]  yuriiformer.mpt:24
+        value = x2 - x2.mean(-1)[..., None]                                                           # [batch, seq, d]
+        h = before_attention_layernorm_bias + F.rms_norm(value, (32,), before_attention_layernorm_gain, eps=1e-05)  # [batch, seq, d]  yuriiformer.mpt:35
+        q = b_q + F.linear(h, W_q.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, seq, head, key]  std.mpt:49
+        k = b_k + F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, seq, head, key]  std.mpt:50
+        k = cache.keep("k", k, 1)                                                                     # [batch, ctx, head, key]  std.mpt:50
+        value = b_v + F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                            # [batch, seq, head, key]
+        value = cache.keep("value", value, 1)                                                         # [batch, ctx, head, key]
+        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), attn_mask=seen)  # [batch, head, seq, key]
+        answer = b_o + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                        # [batch, seq, d]  yuriiformer.mpt:36
+        x2 = v * after_attention_beta + after_attention_gamma * answer                                # [batch, seq, d]  yuriiformer.mpt:19
+        value = x2 - x2.mean(-1)[..., None]                                                           # [batch, seq, d]
+        after_attention = after_attention_layernorm_bias + F.rms_norm(value, (32,), after_attention_layernorm_gain, eps=1e-05)  # [batch, seq, d]  yuriiformer.mpt:36
+        x = x + after_attention                                                                       # [batch, seq, d]  yuriiformer.mpt:37
+        x2 = before_mlp_mu * after_attention + x                                                      # [batch, seq, d]  yuriiformer.mpt:24
+        before_mlp = before_mlp_layernorm_bias + F.rms_norm(x2 - x2.mean(-1)[..., None], (32,), before_mlp_layernorm_gain, eps=1e-05)  # [batch, seq, d]  yuriiformer.mpt:38
+        x2 = b_in + F.linear(before_mlp, W_in)                                                        # [batch, seq, hidden]  std.mpt:76
+        out = F.linear(x2 * (1 + torch.tanh(0.035677408136300125 * x2.pow(3) + 0.7978845608028654 * x2)), W_out)  # [batch, seq, d]
+        answer = b_out + out / 2                                                                      # [batch, seq, d]  yuriiformer.mpt:38
+        x2 = after_mlp_beta * after_attention + after_mlp_gamma * answer                              # [batch, seq, d]  yuriiformer.mpt:19
+        after_mlp = after_mlp_layernorm_bias + F.rms_norm(x2 - x2.mean(-1)[..., None], (32,), after_mlp_layernorm_gain, eps=1e-05)  # [batch, seq, d]  yuriiformer.mpt:38
+        x = after_mlp + x                                                                             # [batch, seq, d]  yuriiformer.mpt:39
+        return after_mlp, x
+
 
 class Model(nn.Module):
     """yuriiformer. Parameters begin as a function of `seed` and their own names alone."""
 
+    CACHE = "f849b149b4b22bf8"  # what tells a cache of this model from others
     INITIAL = {
         "embed": ("normal", 0.02),
         "place": ("normal", 0.02),
@@ -129,7 +166,20 @@ class Model(nn.Module):
         for path, parameter in self.named_parameters():
             begin(parameter, path, seed, *self.INITIAL[re.sub(r"\.\d+", ".*", path)])
 
-    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+    def new_cache(self, batch: int = 1, capacity: int = 4096) -> Cache:
+        """For `batch` sequences of at most `capacity` tokens, 128 numbers for each: as dtype and device of the parameters are now.
+
+        layers.*.k: [head, key] of all tokens, 2 times
+        layers.*.value: [head, key] of all tokens, 2 times
+        """
+        like = next(self.parameters())
+        return Cache(self.CACHE, batch, capacity, like.dtype, like.device)
+
+    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False, cache: Cache | None = None) -> Output | Evaluation:
+        if cache is not None:
+            if loss or probe:
+                raise ValueError("with a cache there is neither loss nor probes")
+            return self.decode(tokens, cache)
         batch, seq = tokens.shape[:2]
         position = torch.arange(seq, device=tokens.device)
         gain, bias = self.layernorm()
@@ -143,6 +193,21 @@ class Model(nn.Module):
             evaluated = F.cross_entropy(logits.flatten(0, 1), F.pad(tokens[:, 1:], (0, 1), value=-1).flatten().clamp(min=-1), ignore_index=-1)
         if loss or probe:
             return Evaluation(logits, loss=evaluated, probes=probes)
+        return Output(logits)
+
+    @torch.no_grad()
+    def decode(self, tokens: Tensor, cache: Cache) -> Output:
+        """The next tokens, behind those that the cache has seen; it grows by them. Ids below 0 at the end of a row are no tokens of it."""
+        cache.begin(self.CACHE, tokens, tokens)
+        position = cache.position()
+        seen = cache.seen()
+        gain, bias = self.layernorm()
+        v = lookup(self.moving, tokens)                                                               # [batch, seq, d]  yuriiformer.mpt:33
+        x = lookup(self.embed, tokens) + entries(self.place, position, 0)                             # [batch, seq, d]  yuriiformer.mpt:32
+        for number, layer in enumerate(self.layers):
+            v, x = layer.decode(v, x, cache.at(f"layers.{number}"), seen)
+        logits = F.linear(bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), gain, eps=1e-05), self.embed)  # [batch, seq, vocab]  yuriiformer.mpt:41
+        cache.end()
         return Output(logits)
 
 
@@ -199,3 +264,129 @@ def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
     rows = table.flatten(shared + 1) if rest else table[..., None]
     taken = rows.gather(shared, places[..., None].expand(*places.shape, rows.shape[-1]))
     return taken.reshape(*index.shape, *table.shape[shared + 1 :]) * inside.reshape(*index.shape, *[1] * rest)
+
+
+class Cache:
+    """What decoding keeps of the tokens so far, for a batch of sequences. `model(tokens, cache=cache)` adds its tokens to it.
+
+    `lengths`: how many tokens each sequence has had, [batch]. Entries are made when they are first written, and grow up to `capacity` tokens;
+    those of windows stay as long as the window.
+    """
+
+    def __init__(self, kind: str, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.kind, self.batch, self.capacity, self.dtype = kind, batch, capacity, dtype
+        self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
+        self.path = ""
+        self.kept: dict[str, Tensor] = {}
+        self.later: dict[str, Tensor] = {}  # what windows will hold after this call
+        self.state = {"most": 0, "seq": 0, "even": True}  # the longest sequence, the tokens of this call, whether all are of one length
+        self.counts: list[Tensor] = []
+
+    @property
+    def bytes(self) -> int:
+        """How much memory it takes now."""
+        return sum(each.numel() * each.element_size() for each in self.kept.values())
+
+    def at(self, path: str) -> Cache:
+        """The part of it below a path."""
+        part = copy(self)
+        part.path = f"{self.path}{path}."
+        return part
+
+    def reorder(self, rows: Tensor) -> None:
+        """The sequences at `rows` [new batch] in the place of all: some of them again, others not, as beams go on."""
+        self.kept.update({name: each.index_select(0, rows) for name, each in self.kept.items()})
+        self.lengths = self.lengths.index_select(0, rows)
+        self.batch = len(rows)
+
+    # -- one call ----------------------------------------------------------------------------------
+
+    def begin(self, kind: str, first: Tensor, ids: Tensor | None) -> None:
+        """Before the tokens of a call: are they such as it can take?"""
+        batch, seq = first.shape[:2]
+        most = self.state["most"]
+        if kind != self.kind:
+            raise ValueError("this cache is of another model; make one with new_cache()")
+        if batch != self.batch:
+            raise ValueError(f"this cache is for {self.batch} sequences, and {batch} go on")
+        if most + seq > self.capacity:
+            raise ValueError(f"the cache holds {most} tokens of {self.capacity} at most; {seq} more do not fit")
+        there = None if ids is None else ids >= 0
+        if there is not None and not bool(there.all()):
+            if bool((there[:, 1:] > there[:, :-1]).any()):
+                raise ValueError("ids below 0 come after all tokens of a row, not before")
+            self.state["even"] = False
+        self.counts[:] = [torch.full_like(self.lengths, seq) if there is None else there.sum(1)]
+        self.state["seq"] = seq
+        self.later.clear()
+
+    def end(self) -> None:
+        """After them."""
+        self.kept.update(self.later)
+        self.lengths += self.counts[0]
+        self.state["most"] += self.state["seq"] if self.state["even"] else int(self.counts[0].max())
+
+    def position(self) -> Tensor:
+        """Where the tokens of this call stand: [batch, seq]."""
+        return self.lengths[:, None] + torch.arange(self.state["seq"], device=self.lengths.device)
+
+    def places(self, window: int | None = None) -> Tensor:
+        """Where those kept stand, as `keep` gives them: [batch, kept]."""
+        device = self.lengths.device
+        if window is None:
+            return torch.arange(self.state["most"] + self.state["seq"], device=device).expand(self.batch, -1)
+        return self.lengths[:, None] + torch.arange(1 - window, self.state["seq"], device=device)
+
+    def seen(self) -> Tensor | None:
+        """Which of those kept each token of this call sees, [batch, 1, seq, kept]; None where it is one token, that sees all."""
+        if self.state["even"] and self.state["seq"] == 1:
+            return None
+        return (self.position()[:, :, None] >= self.places()[:, None])[:, None]
+
+    def keep(self, name: str, value: Tensor, dim: int, window: int | None = None) -> Tensor:
+        """The value of the tokens of this call, which lie along `dim`, behind that of those before them."""
+        if window is not None:
+            return self.behind(name, value, dim, window - 1)
+        whole = self.room(self.path + name, value, dim)
+        most, seq = self.state["most"], self.state["seq"]
+        if self.state["even"]:
+            whole.narrow(dim, most, seq).copy_(value)
+        else:
+            whole.scatter_(dim, self.spread(self.position(), value, dim), value)
+        return whole.narrow(dim, 0, most + seq)
+
+    def earlier(self, name: str, value: Tensor, dim: int, by: int, blank: int = 0) -> Tensor:
+        """The value `by` tokens before each token of this call."""
+        return self.behind(name, value, dim, by, blank).narrow(dim, 0, self.state["seq"])
+
+    def behind(self, name: str, value: Tensor, dim: int, length: int, blank: int = 0) -> Tensor:
+        """The values of the last `length` tokens, and then of those of this call."""
+        shape = [*value.shape[:dim], length, *value.shape[dim + 1 :]]
+        old = self.checked(self.kept.get(self.path + name, value.new_full(shape, blank)), value)
+        whole = torch.cat((old, value), dim)
+        last = self.counts[0][:, None] + torch.arange(length, device=value.device)
+        self.later[self.path + name] = whole.gather(dim, self.spread(last, old, dim))
+        return whole
+
+    def room(self, name: str, value: Tensor, dim: int) -> Tensor:
+        """Where an entry is written: twice as long as it was, whenever it is full."""
+        needed = self.state["most"] + self.state["seq"]
+        old = self.checked(self.kept.get(name, value.narrow(dim, 0, 0)), value)
+        if old.shape[dim] < needed:
+            length = min(self.capacity, max(needed, 2 * old.shape[dim], 64))
+            made = value.new_zeros([*value.shape[:dim], length, *value.shape[dim + 1 :]])
+            made.narrow(dim, 0, old.shape[dim]).copy_(old)
+            self.kept[name] = made
+        return self.kept[name]
+
+    def checked(self, old: Tensor, value: Tensor) -> Tensor:
+        if old.dtype != value.dtype or (value.is_floating_point() and value.dtype != self.dtype):
+            raise ValueError(f"the cache holds {self.dtype}, and the model computes {value.dtype}; make a new one")
+        return old
+
+    @staticmethod
+    def spread(index: Tensor, like: Tensor, dim: int) -> Tensor:
+        """An index [batch, n] along `dim` of a tensor."""
+        shape = [1] * like.dim()
+        shape[0], shape[dim] = index.shape
+        return index.view(shape).expand([*like.shape[:dim], index.shape[1], *like.shape[dim + 1 :]])

@@ -8,52 +8,29 @@ from functools import cache
 from importlib import resources as package
 
 from mptc.backends.layout import Layout
-from mptc.backends.scopes import Scopes
 from mptc.backends.templates import render
-from mptc.backends.torch.function import Class, Function, Module, Part, ambient_name, joined
+from mptc.backends.torch.decode import Decoder, decoder
+from mptc.backends.torch.function import Class, Function, Module, Part, ambient_name, any_parameter, joined, passes, plan_of
 from mptc.backends.torch.lines import Comments, Plan, aligned
 from mptc.backends.torch.names import Names
 from mptc.ir.axis import BATCH, SEQ, Axis
 from mptc.ir.node import Kind, Node
 from mptc.ir.program import Parameter, Program
 from mptc.ops.leaf import Input
-from mptc.ops.region import Loop, everything
-from mptc.source.text import Span
-
-PASSES = 6  # of writing a module again, each breaking the lines that the one before found too long
 
 
-def module(program: Program, layers: Mapping[Node, list[str]], steps: set[Node]) -> str:
-    """The text of `<model>.py`. `layers`: comments for where the step of an energy begins; `steps`: where it ends."""
-    outputs = {output.node for output in program.outputs}
-    plan = Plan(Scopes(program.roots), program.names, outputs | _states(program.roots))
-    source = program.span.source.name
-    written, model = _written(program, plan, layers, steps)
-    for _ in range(PASSES):
-        if plan.crowded <= plan.assigned:
-            break
-        plan.assigned |= plan.crowded
-        written, model = _written(program, plan, layers, steps)
-    return render("module.py.j2", **_page(program, written, model, source))
+def module(program: Program, layers: Mapping[Node, list[str]], steps: set[Node], decoding: Program | str) -> str:
+    """The text of `<model>.py`. `layers`: comments for where the step of an energy begins; `steps`: where it ends.
+
+    `decoding`: the program of the next tokens, or why there is none.
+    """
+    written, model = passes(plan_of(program), lambda plan: _written(program, plan, layers, steps))
+    return render("module.py.j2", **_page(program, written, model, decoding))
 
 
 def _written(program: Program, plan: Plan, layers: Mapping[Node, list[str]], steps: set[Node]) -> tuple[Module, Class]:
-    written = Module(program, plan, Layout(), Comments(layers, steps, program.spans), lambda node: _place(program, node))
+    written = Module(program, plan, Layout(), Comments(layers, steps, program.spans))
     return written, _model(program, written)
-
-
-def _states(roots: list[Node]) -> set[Node]:
-    """What a loop hands on needs a name."""
-    return {result for node in everything(roots) if isinstance(node.op, Loop) for result in node.op.results}
-
-
-def _place(program: Program, node: Node) -> str:
-    span = program.spans.get(node)
-    return "" if span is None else _short(span)
-
-
-def _short(span: Span) -> str:
-    return str(span).rpartition("/")[2]
 
 
 # -- the model's forward -------------------------------------------------------------------------------
@@ -62,11 +39,7 @@ def _short(span: Span) -> str:
 def _model(program: Program, written: Module) -> Class:
     made = Class("Model", written.plan.scopes.root, "", sites=written.sites("")[0])
     function = Function(written, made, Names())
-    for node in program.inputs:
-        assert isinstance(node.op, Input)
-        function.text[node] = node.op.label
-        function.names.held.add(node.op.label)
-        made.arguments.append(node.op.label)
+    made.arguments += function.inputs(program)
     parts = function.parts(made.scope, frozenset({"output"}))
     results = [function.expanded_to(output.node, output.order) for output in program.outputs]
     first = next((place for place, (condition, _) in enumerate(parts) if condition), len(parts))
@@ -94,7 +67,7 @@ def _ambient(program: Program, function: Function) -> list[str]:
     asked = function.made.ambient
     first = next(node for node in program.inputs if SEQ in node.axes)
     assert isinstance(first.op, Input)
-    like = _any_parameter(program)
+    like = any_parameter(program)
     lines = []
     text = "\n".join([*function.made.lines, *asked])
     if asked or "seq" in text:
@@ -110,22 +83,20 @@ def _ambient(program: Program, function: Function) -> list[str]:
     return lines
 
 
-def _any_parameter(program: Program) -> str:
-    """Something that has the dtype of the model."""
-    numbers = [node.op.label for node in program.inputs if isinstance(node.op, Input) and node.type.kind is Kind.NUMBER]
-    return "next(self.parameters())" if program.parameters else (numbers or ["torch.empty(0)"])[0]
-
-
 # -- the page ------------------------------------------------------------------------------------------
 
 
-def _page(program: Program, written: Module, model: Class, source: str) -> dict[str, object]:
+def _page(program: Program, written: Module, model: Class, decoding: Program | str) -> dict[str, object]:
     classes = [*written.classes, model]
-    helpers = [_helpers()[name] for name in _closure(written.helpers | {"empty", "begin", "Parameters"})]
+    next_ = None if isinstance(decoding, str) else decoder(decoding)
+    helpers = [_helpers()[name] for name in _closure(written.helpers | {"empty", "begin", "Parameters"} | (next_.helpers if next_ else set()))]
     return {
         "calls": any("Callable" in helper for helper in helpers),
         "name": program.name,
-        "source": source,
+        "source": program.span.source.name,
+        "undecodable": decoding if isinstance(decoding, str) else "",
+        "kept": _kept(next_) if next_ else {},
+        "copies": any("copy(" in helper for helper in helpers),
         "inputs": [(node.op.label, _type_text(node)) for node in program.inputs if isinstance(node.op, Input)],
         "outputs": [(output.name, _axes_text(output.order)) for output in program.outputs],
         "helpers": helpers,
@@ -136,7 +107,8 @@ def _page(program: Program, written: Module, model: Class, source: str) -> dict[
                 "arguments": [_typed(argument) for argument in made.arguments],
                 "returns": made.returns[0] if len(made.returns) == 1 else f"tuple[{', '.join(made.returns)}]",
                 "lines": aligned(made.lines),
-                "doc": _doc(program, made),
+                "doc": _doc(program, made, written),
+                "decode": _decode(next_.classes.get(made.path)) if next_ else None,
             }
             for made in classes
         ],
@@ -147,7 +119,8 @@ def _page(program: Program, written: Module, model: Class, source: str) -> dict[
 
 def _typed(argument: str) -> str:
     flags = dict.fromkeys(("loss", "probe"), "bool")
-    kinds = {"rotation": "tuple[Tensor, Tensor]", "batch": "int", "seq": "int", "dtype": "torch.dtype", "device": "torch.device", **flags}
+    others = {"cache": "Cache", "seen": "Tensor | None"}
+    kinds = {"rotation": "tuple[Tensor, Tensor]", "batch": "int", "seq": "int", "dtype": "torch.dtype", "device": "torch.device", **flags, **others}
     return f"{argument}: {kinds.get(argument.partition('_')[0] if argument.startswith('rotation_') else argument, 'Tensor')}"
 
 
@@ -165,12 +138,26 @@ def _axes_text(axes: tuple[Axis, ...]) -> str:
     return "[" + ", ".join(map(str, axes)) + "]"
 
 
-def _doc(program: Program, made: Class) -> str:
+def _decode(made: Class | None) -> dict[str, object] | None:
+    """The method beside `forward` that computes the next tokens."""
+    if made is None:
+        return None
+    returns = made.returns[0] if len(made.returns) == 1 else f"tuple[{', '.join(made.returns)}]"
+    return {"arguments": [_typed(argument) for argument in made.arguments], "returns": returns, "lines": aligned(made.lines)}
+
+
+def _kept(decoder: Decoder) -> dict[str, object]:
+    """What the cache holds, for people and for the cache itself."""
+    entries = [(entry.path, entry.times, entry.numbers, entry.window, f"{entry.axes} of {entry.what}") for entry in decoder.entries]
+    return {"kind": decoder.kind, "entries": entries, "numbers": sum(entry.times * entry.numbers for entry in decoder.entries)}
+
+
+def _doc(program: Program, made: Class, written: Module) -> str:
     if made.name == "Model":
         return f"{program.name}. Parameters begin as a function of `seed` and their own names alone."
     loop = made.scope.loop
     assert loop is not None
-    where = f", {_place(program, loop)}" if loop in program.spans else ""
+    where = f", {written.place(loop)}" if loop in program.spans else ""
     return f"One copy of `stack … as {made.path[:-4].rpartition('.')[2]}`{where}."
 
 
@@ -209,13 +196,14 @@ def _sizes(program: Program, parameter: Parameter) -> str:
 @cache
 def _helpers() -> dict[str, str]:
     """The source of each helper, by name, in the order of the file."""
-    text = package.files("mptc.backends.torch").joinpath("helpers.py").read_text()
-    lines = text.splitlines()
     found = {}
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            found[node.name] = "\n".join(lines[start - 1 : node.end_lineno])
+    for file in ("helpers.py", "cache.py"):
+        text = package.files("mptc.backends.torch").joinpath(file).read_text()
+        lines = text.splitlines()
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                found[node.name] = "\n".join(lines[start - 1 : node.end_lineno])
     return found
 
 

@@ -6,20 +6,21 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import TypeVar
 
 from mptc.backends.asked import Asked, Needs
 from mptc.backends.layout import Layout
-from mptc.backends.scopes import Scope
+from mptc.backends.scopes import Scope, Scopes
 from mptc.backends.torch.lines import Comments, Plan, Writer, beside
 from mptc.backends.torch.names import Names, camel
 from mptc.ir.axis import BATCH, SEQ
-from mptc.ir.node import Node
+from mptc.ir.node import Kind, Node
 from mptc.ir.program import Parameter, Program
 from mptc.ops.base import Order
 from mptc.ops.leaf import Formal, Input, Param
-from mptc.ops.region import Gathered, Loop, Result
+from mptc.ops.region import Gathered, Loop, Result, everything
 
-AMBIENT = ("batch", "seq", "dtype", "device", "position", "rotation")
+AMBIENT = ("batch", "seq", "dtype", "device", "position", "rotation", "seen", "cache")
 
 
 @dataclass
@@ -60,6 +61,14 @@ class Function(Writer):
         self.module, self.made = module, made
         self.copies: dict[Node, str] = {}  # what a copy of each stack is called
         self.lists: dict[Node, str] = {}  # where what a loop watches is gathered
+
+    def inputs(self, program: Program) -> list[str]:
+        """The model's inputs have the names of arguments."""
+        for node in program.inputs:
+            assert isinstance(node.op, Input)
+            self.text[node] = node.op.label
+            self.names.held.add(node.op.label)
+        return [self.text[node] for node in program.inputs]
 
     # -- what comes from elsewhere ----------------------------------------------------------------------
 
@@ -154,10 +163,13 @@ class Function(Writer):
         body = self.plan.scopes.bodies[node]
         around = self.module.needs.of(node)
         inside = self.stacked(node, body, states, watched) if op.label is not None else self.repeated(op, body, states, watched, around)
-        head = f"for {self.copies[node]} in self.{self.attribute(op)}:" if op.label is not None else f"for _ in range({op.count}):"
+        head = self.head(node, op)
         for user in users:
             self.text[user] = states[user.op.index] if isinstance(user.op, Result) else f"torch.stack({self.lists[user]})"
         return [*lines, head, *("    " + line for line in inside)]
+
+    def head(self, node: Node, op: Loop) -> str:
+        return f"for {self.copies[node]} in self.{self.attribute(op)}:" if op.label is not None else f"for _ in range({op.count}):"
 
     def attribute(self, op: Loop) -> str:
         return op.path.removesuffix("[*]")[len(self.made.path) :]
@@ -224,15 +236,46 @@ class Function(Writer):
         self.made.stacks.append((self.attribute(op), made.name, op.count))
         flags = sorted(made.flags)
         self.made.flags |= made.flags
-        extra = [*(self.passed(node, around) for node in made.captured), *(self.provide(name) for name in made.ambient), *flags]
+        extra = [*(self.passed(node, around) for node in made.captured), *(self.given(name, node) for name in made.ambient), *flags]
         seen = [self.names.take(_label(user), fresh=True) for user in watched]
-        call = f"{', '.join([*states, *seen])} = {copy}({', '.join([*states, *extra])})"
+        call = f"{', '.join([*states, *seen])} = {copy}{self.module.method}({', '.join([*states, *extra])})"
         return [call, *(f"{self.lists[user]}.append({name})" for user, name in zip(watched, seen, strict=True))]
+
+    def given(self, name: str, loop: Node) -> str:
+        """What of a function's surroundings a copy of a stack is given."""
+        return self.provide(name)
 
     def passed(self, node: Node, around: Asked) -> str:
         """A value given to a copy of a stack; None where it has not been computed."""
         condition = self.condition(node, around)
         return f"{self.code(node)} if {condition} else None" if condition else self.code(node)
+
+
+PASSES = 6  # of writing a module again, each breaking the lines that the one before found too long
+Written = TypeVar("Written")
+
+
+def plan_of(program: Program) -> Plan:
+    """What gets a line: among others, what is put out and what a loop hands on."""
+    states = {result for node in everything(program.roots) if isinstance(node.op, Loop) for result in node.op.results}
+    return Plan(Scopes(program.roots), program.names, {output.node for output in program.outputs} | states)
+
+
+def passes(plan: Plan, write: Callable[[Plan], Written]) -> Written:
+    """Writes until no line is too long, or often enough."""
+    written = write(plan)
+    for _ in range(PASSES):
+        if plan.crowded <= plan.assigned:
+            break
+        plan.assigned |= plan.crowded
+        written = write(plan)
+    return written
+
+
+def any_parameter(program: Program) -> str:
+    """Something that has the dtype of the model."""
+    numbers = [node.op.label for node in program.inputs if isinstance(node.op, Input) and node.type.kind is Kind.NUMBER]
+    return "next(self.parameters())" if program.parameters else (numbers or ["torch.empty(0)"])[0]
 
 
 Part = tuple[str, list[str]]  # what some lines are computed for ("": always), and the lines
@@ -274,10 +317,13 @@ def ambient_name(request: str) -> str:
 
 
 class Module:
-    """All functions of a generated module."""
+    """All functions of a generated module of one kind."""
 
-    def __init__(self, program: Program, plan: Plan, layout: Layout, comments: Comments, place: Callable[[Node], str]) -> None:
-        self.program, self.plan, self.layout, self.comments, self.place = program, plan, layout, comments, place
+    method = ""  # of a copy of a stack: it is called
+    written_by: type[Function] = Function
+
+    def __init__(self, program: Program, plan: Plan, layout: Layout, comments: Comments) -> None:
+        self.program, self.plan, self.layout, self.comments = program, plan, layout, comments
         self.needs = Needs(program)
         self.helpers: set[str] = set()
         self.classes: list[Class] = []
@@ -286,6 +332,11 @@ class Module:
             owner = parameter.path.rpartition("[*].")
             self._below.setdefault(owner[0] + owner[1], []).append(parameter)
         self._names: set[str] = {"Model", "Output", "Evaluation", "Parameters"}
+
+    def place(self, node: Node) -> str:
+        """Where the spec says a value: `file.mpt:line`."""
+        span = self.program.spans.get(node)
+        return "" if span is None else str(span).rpartition("/")[2]
 
     def sites(self, path: str) -> tuple[dict[str, Site], list[Parameter]]:
         """Call sites and parameters of a class: those whose path is below its own, not in a stack inside it."""
@@ -306,7 +357,7 @@ class Module:
             name += "_"
         self._names.add(name)
         made = Class(name, body, op.path + ".", sites=self.sites(op.path + ".")[0])
-        function = Function(self, made, Names())
+        function = self.written_by(self, made, Names())
         states = []
         for formal in op.formals:
             function.text[formal] = function.names.take(function.hint(formal))

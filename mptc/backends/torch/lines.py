@@ -10,9 +10,10 @@ from mptc.backends.layout import Layout
 from mptc.backends.scopes import Scope, Scopes
 from mptc.backends.torch.names import Names
 from mptc.backends.torch.site import TorchSite, reordered
-from mptc.ir.axis import Axis
+from mptc.ir.axis import SEQ, Axis
 from mptc.ir.node import Node
 from mptc.ops.contract import Contract
+from mptc.ops.kept import Place, after_parameter
 from mptc.ops.leaf import Formal, Input, Length, Mask, Param, Position
 from mptc.ops.reduce import Lse, Softmax
 from mptc.ops.region import Gathered, Loop, Result
@@ -22,10 +23,12 @@ from mptc.source.text import Span
 
 HEAVY = 5  # operations on one line
 WIDTH = 112  # characters of an expression
-ROLES: list[tuple[type, str]] = [(Stream, "o"), (Softmax, "weights"), (Lse, "lse"), (Mask, "mask"), (Rope, "rotated")]
+ROLES: list[tuple[type, str]] = [(Stream, "o"), (Softmax, "weights"), (Lse, "lse"), (Mask, "mask"), (Place, "places"), (Rope, "rotated")]
 
 
 def is_leaf(node: Node) -> bool:
+    if isinstance(node.op, Place):
+        return node.op.axis == SEQ
     return isinstance(node.op, Param | Input | Formal | Result | Gathered | Position | Length) or (isinstance(node.op, Contract) and not node.args)
 
 
@@ -139,7 +142,7 @@ class Writer(ABC):
         for kind, role in ROLES:
             if isinstance(node.op, kind):
                 return role
-        return _after_parameter(node) or ("step" if node in self.comments.steps else "value")
+        return after_parameter(node) or ("step" if node in self.comments.steps else "value")
 
     def assign(self, node: Node) -> str:
         code = self.expression(node)
@@ -203,15 +206,6 @@ class Comments:
             return []
         self.said.add(id(lines))
         return [f"# {line}" for line in lines]
-
-
-def _after_parameter(node: Node) -> str | None:
-    """`v` for what `W_v` makes."""
-    for arg in node.args if isinstance(node.op, Contract) and len(node.args) == 2 else ():
-        if isinstance(arg.op, Param) and arg.op.order[-1] not in node.axes:
-            name = arg.op.path.rpartition(".")[2]
-            return name[2:] if name.startswith("W_") and len(name) > 2 else None
-    return None
 
 
 def beside(code: str, order: tuple[Axis, ...], place: str = "") -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import builtins
 import keyword
 
-IMPORTED = ("F", "torch", "nn", "Tensor", "NamedTuple", "Callable", "hashlib", "re")
-LOCAL = ("self", "batch", "seq", "device", "dtype", "position", "loss", "probe", "probes", "evaluated")
+IMPORTED = ("F", "torch", "nn", "Tensor", "NamedTuple", "Callable", "hashlib", "re", "copy")
+LOCAL = ("self", "batch", "seq", "device", "dtype", "position", "seen", "cache", "loss", "probe", "probes", "evaluated")
 TAKEN = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *IMPORTED, *LOCAL})
 
 
