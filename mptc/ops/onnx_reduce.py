@@ -11,6 +11,7 @@ from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Node
 from mptc.ops.base import Order
 from mptc.ops.onnx_text import scaled
+from mptc.ops.onnx_token import backwards
 from mptc.ops.onnx_value import Dims, aligned, apart, call, chosen, common, expanded, laid, lined_up, narrowed, truth, volume, widened
 from mptc.ops.site import Element, OnnxSite, Value
 
@@ -104,7 +105,8 @@ def onnx_stream(self: Stream, site: OnnxSite) -> Value:
     query = laid(site, site.values[0], _tokens(SEQ, heads, inner))
     key, value = (laid(site, site.values[place], _tokens(self.token(node), key_heads, last)) for place, last in ((1, inner), (2, width)))
     counts = {"q_num_heads": volume(site, heads), "kv_num_heads": volume(site, key_heads)}
-    options = {"scale": self.scale.evaluate(site.sizes) if static else 1.0, "is_causal": int(self.causal)}
+    together = self.token(node) == SEQ  # as many keys as queries: runtimes differ in what `is_causal` means of others
+    options = {"scale": self.scale.evaluate(site.sizes) if static else 1.0, "is_causal": int(self.causal and together)}
     if site.wide != site.numbers:
         options["softmax_precision"] = site.wide
     given = query if static else scaled(site, query, self.scale)
@@ -128,6 +130,8 @@ def _any(site: OnnxSite, name: str, places: list[int]) -> str:
 def _allowed(self: Stream, site: OnnxSite, heads: Order) -> list[str]:
     """What is added to the scores, or chooses among them: [.., heads, tokens, tokens] as `Attention` broadcasts it; its last two never are."""
     extra = [truth(site, value) if self.masked and place == len(site.values) - 1 else value for place, value in enumerate(site.values) if place > 2]
+    if self.causal and self.token(site.node) != SEQ:
+        extra += backwards(site, self.over)
     if not extra:
         return []
     bias = extra[0]

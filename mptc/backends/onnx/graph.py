@@ -113,10 +113,10 @@ class Graph:
         with self.called("", axis.name):
             return self.emit("Shape", name, start=place, end=place + 1)
 
-    def positions(self, axis: Axis) -> str:
+    def positions(self, axis: Axis) -> Value:
         with self.called("", axis.name):
             zero, one = (self.constant(np.asarray(number_, np.int64)) for number_ in (0, 1))
-            return self.emit("Range", zero, self.emit("Squeeze", self.length(axis)), one)
+            return Value(self.emit("Range", zero, self.emit("Squeeze", self.length(axis)), one), ((axis,),), Element.WHOLE)
 
     # -- parameters ------------------------------------------------------------------------------------
 
@@ -218,7 +218,7 @@ class NodeSite:
     def length(self, axis: Axis) -> str:
         return self.graph.length(axis)
 
-    def positions(self, axis: Axis) -> str:
+    def positions(self, axis: Axis) -> Value:
         return self.graph.positions(axis)
 
     def rows(self, table: Value, axis: Axis, ids: str) -> str:
