@@ -31,13 +31,17 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor of a file: `size` bytes at `start`. `rows`: of a matrix of bytes, and of its scales, how many rows it has; 0 of any other."""
+    """One tensor of a file: `size` bytes at `start`. `rows`: of a matrix of bytes, and of its scales, how many rows it has; 0 of any other.
+
+    `begins`: the initial values of its parameter (`normal`, `uniform` or `fill`, and of what).
+    """
 
     name: str
     parameter: str
     dtype: str
     shape: tuple[int, ...]
     rows: int = 0
+    begins: tuple[str, float] = ("fill", 0.0)
     start: int = 0
 
     @property

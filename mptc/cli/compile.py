@@ -67,8 +67,7 @@ def command(
     if source and emit[0] in STAGES:
         text = show(source, diagnostics, emit[0], set, variant)
     elif source:
-        targets = emit if weights or "onnx" not in emit else (*emit, "torch")  # initial values are those of the torch module
-        compiled = compile(source, diagnostics, set, variant, targets, Deployment(dtype or "float32", quantize == "int8", probes))
+        compiled = compile(source, diagnostics, set, variant, emit, Deployment(dtype or "float32", quantize == "int8", probes))
     tell(diagnostics)
     if diagnostics.failed:
         context.exit(1)
@@ -77,8 +76,7 @@ def command(
     elif compiled is None:
         raise UserError(f"{spec}: error: there is no model in this file")
     else:
-        origin = Origin(spec, set, variant, seed or 0, weights)
-        written(compiled, Path(out), "torch" in emit, origin, click.echo)
+        written(compiled, Path(out), Origin(spec, set, variant, seed or 0, weights), click.echo)
 
 
 def _refuse(spec: str, emit: tuple[str, ...]) -> None:

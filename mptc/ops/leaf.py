@@ -115,7 +115,7 @@ class Position(Leaf):
         return site.helper("position")
 
     def onnx(self, site: OnnxSite) -> Value:
-        return Value(site.positions(SEQ), ((SEQ,),), Element.WHOLE)
+        return site.positions(SEQ)
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:

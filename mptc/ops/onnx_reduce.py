@@ -11,6 +11,7 @@ from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Node
 from mptc.ops.base import Order
 from mptc.ops.onnx_text import scaled
+from mptc.ops.onnx_token import backwards
 from mptc.ops.onnx_value import Dims, aligned, apart, call, chosen, common, expanded, laid, lined_up, narrowed, truth, volume, widened
 from mptc.ops.site import Element, OnnxSite, Value
 
@@ -104,25 +105,18 @@ def onnx_stream(self: Stream, site: OnnxSite) -> Value:
     query = laid(site, site.values[0], _tokens(SEQ, heads, inner))
     key, value = (laid(site, site.values[place], _tokens(self.token(node), key_heads, last)) for place, last in ((1, inner), (2, width)))
     counts = {"q_num_heads": volume(site, heads), "kv_num_heads": volume(site, key_heads)}
-    behind = self.causal and self.token(node) != SEQ  # the keys are kept ones: `is_causal` would line up the first of both
-    options = {"scale": self.scale.evaluate(site.sizes) if static else 1.0, "is_causal": int(self.causal and not behind)}
+    together = self.token(node) == SEQ  # as many keys as queries: runtimes differ in what `is_causal` means of others
+    options = {"scale": self.scale.evaluate(site.sizes) if static else 1.0, "is_causal": int(self.causal and together)}
     if site.wide != site.numbers:
         options["softmax_precision"] = site.wide
     given = query if static else scaled(site, query, self.scale)
-    allowed = _past(self, site) if behind else _allowed(self, site, heads)
-    out = Value(site.emit("Attention", given, key, value, *allowed, **counts, **options), _tokens(SEQ, heads, width))
+    out = Value(site.emit("Attention", given, key, value, *_allowed(self, site, heads), **counts, **options), _tokens(SEQ, heads, width))
     if self.masked and may_see_nothing(node.args[-1]):
         seen = apart(site, truth(site, site.values[-1]))
         places = [place for place, dim in enumerate(seen.dims) if dim == (self.over,)]
         anything = Value(_any(site, seen.name, places), tuple(dim for dim in seen.dims if dim != (self.over,)), Element.TRUTH)
         out = chosen(site, anything, out, 0.0)
     return out
-
-
-def _past(self: Stream, site: OnnxSite) -> list[str]:
-    """Which of the tokens kept, all from the first on, each of the next ones sees: [tokens, kept]."""
-    here = site.emit("Unsqueeze", site.positions(SEQ), site.constant([1]))
-    return [site.emit("GreaterOrEqual", here, site.positions(self.over))]
 
 
 def _tokens(token: Axis, heads: Order, last: Axis) -> Dims:
@@ -136,6 +130,8 @@ def _any(site: OnnxSite, name: str, places: list[int]) -> str:
 def _allowed(self: Stream, site: OnnxSite, heads: Order) -> list[str]:
     """What is added to the scores, or chooses among them: [.., heads, tokens, tokens] as `Attention` broadcasts it; its last two never are."""
     extra = [truth(site, value) if self.masked and place == len(site.values) - 1 else value for place, value in enumerate(site.values) if place > 2]
+    if self.causal and self.token(site.node) != SEQ:
+        extra += backwards(site, self.over)
     if not extra:
         return []
     bias = extra[0]

@@ -13,6 +13,7 @@ from mptc.ops.onnx_value import (
     aligned,
     apart,
     call,
+    expanded,
     laid,
     lengths,
     narrowed,
@@ -36,14 +37,17 @@ def integer(site: OnnxSite, value: int) -> str:
 def onnx_mask(self: Mask, site: OnnxSite) -> Value:
     conditions = list(site.values)
     if self.past or self.window is not None:
-        dims = ((SEQ,), (self.over,))
-        here = laid(site, Value(site.positions(SEQ), ((SEQ,),)), ((SEQ,), ()))
-        there = site.positions(self.over)
-        conditions.append(Value(site.emit("GreaterOrEqual", here, there), dims, Element.TRUTH))
-        if self.window is not None:
-            near = site.emit("Less", site.emit("Sub", here, there), integer(site, self.window))
-            conditions.append(Value(near, dims, Element.TRUTH))
+        conditions += backwards(site, self.over, self.window)
     return both_true(site, conditions) if conditions else Value(site.constant(np.asarray(True)), (), Element.TRUTH)
+
+
+def backwards(site: OnnxSite, over: Axis, window: int | None = None) -> list[Value]:
+    """Where a token stands at or behind another, and no further than a window reaches: by the positions of both."""
+    (here, there), dims = aligned(site, [site.positions(SEQ), site.positions(over)])
+    found = [Value(site.emit("GreaterOrEqual", here, there), dims, Element.TRUTH)]
+    if window is not None:
+        found.append(Value(site.emit("Less", site.emit("Sub", here, there), integer(site, window)), dims, Element.TRUTH))
+    return found
 
 
 def onnx_compare(site: OnnxSite, op_type: str) -> Value:
@@ -82,7 +86,7 @@ def onnx_cross_entropy(self: CrossEntropy, site: OnnxSite) -> Value:
     wide = logits.named(widened(site, logits.name))
     rows = logits.dims[:-1]
     total = site.emit("ReduceLogSumExp", wide.name, site.constant([-1]), keepdims=0)
-    (counted,) = (laid(site, ids, rows),)
+    counted = laid(site, ids, rows)
     counts = Value(site.emit("GreaterOrEqual", counted, integer(site, 0)), rows, Element.TRUTH)
     place = site.emit("Unsqueeze", site.emit("Where", counts.name, counted, integer(site, 0)), site.constant([-1]))
     score = site.emit("Squeeze", site.emit("GatherElements", wide.name, place, axis=-1), site.constant([-1]))
@@ -98,36 +102,41 @@ def onnx_cross_entropy(self: CrossEntropy, site: OnnxSite) -> Value:
 
 
 def onnx_rope(self: Rope, site: OnnxSite, token: Axis) -> Value:
-    """`RotaryEmbedding` on [batch, tokens, heads and size]; its parts where there is no batch, and in float64, which it has not."""
-    value = site.values[0]
-    cos, sin = _tables(self, site, token)
+    """`RotaryEmbedding` on [batch, tokens, heads and size]; its parts where there is no batch, and in float64, which it has not.
+
+    The tokens stand where a second value says, or else where they are.
+    """
+    value, *given = site.values
+    places = given[0] if given else site.positions(token)
+    cos, sin = _tables(self, site, places)
     heads = tuple(axis for axis in value.order if axis not in (BATCH, token, self.axis))
-    if BATCH not in value.order or site.numbers == DOUBLE or any(axis.role is not Role.DIM for axis in heads):
+    batched = BATCH in (*value.order, *places.order)
+    if not batched or site.numbers == DOUBLE or any(axis.role is not Role.DIM for axis in heads):
         return _turned(site, with_last(site, value, (token, self.axis)), cos, sin)
     dims = ((BATCH,), (token,), (*heads, self.axis))
-    local = site.emit("Range", integer(site, 0), site.emit("Squeeze", site.length(token)), integer(site, 1))
-    places = site.emit("Expand", local, lengths(site, dims[:2]))
-    name = site.emit("RotaryEmbedding", laid(site, value, dims), cos, sin, places, num_heads=volume(site, heads))
-    return Value(name, dims)
+    names = [laid(site, table, (*(((BATCH,),) if BATCH in table.order else ()), (token,), (self.axis,))) for table in (cos, sin)]
+    if BATCH not in places.order:  # one table for all: rows by their numbers
+        rows = site.emit("Range", integer(site, 0), site.emit("Squeeze", site.length(token)), integer(site, 1))
+        names.append(site.emit("Expand", rows, lengths(site, dims[:2])))
+    return Value(site.emit("RotaryEmbedding", expanded(site, value, dims), *names, num_heads=volume(site, heads)), dims)
 
 
-def _tables(self: Rope, site: OnnxSite, token: Axis) -> tuple[str, str]:
-    """Cosines and sines, [tokens, half the size]: angles in float32 at least."""
+def _tables(self: Rope, site: OnnxSite, places: Value) -> tuple[Value, Value]:
+    """Cosines and sines, [.., tokens, half the size]: angles in float32 at least."""
     size = volume(site, (self.axis,))
     rates = site.constant(float(self.base) ** (-np.arange(0, size, 2) / size), to=site.wide)
-    places = site.positions(token)
-    if len(site.values) > 1:  # [batch, tokens], the same in every row
-        places = site.emit("Gather", laid(site, site.values[1], ((BATCH,), (token,))), integer(site, 0), axis=0)
-    here = site.emit("Unsqueeze", site.emit("Cast", places, to=site.wide), site.constant([1]))
-    angle = site.emit("Mul", here, rates)
-    cos, sin = (narrowed(site, site.emit(name, angle)) for name in ("Cos", "Sin"))
-    return cos, site.emit("Neg", sin) if self.inverse else sin
+    here = site.emit("Unsqueeze", site.emit("Cast", places.name, to=site.wide), site.constant([-1]))
+    angle = Value(site.emit("Mul", here, rates), (*places.dims, (self.axis,)))
+    cos, sin = (angle.named(narrowed(site, site.emit(name, angle.name))) for name in ("Cos", "Sin"))
+    return cos, sin.named(site.emit("Neg", sin.name)) if self.inverse else sin
 
 
-def _turned(site: OnnxSite, value: Value, cos: str, sin: str) -> Value:
+def _turned(site: OnnxSite, value: Value, cos: Value, sin: Value) -> Value:
     """Halves of the last dimension turned against each other."""
     half = volume(site, value.dims[-1]) // 2
-    first, second = (site.emit("Slice", value.name, *(site.constant([at]) for at in (start, start + half, -1))) for start in (0, half))
-    real = site.emit("Sub", site.emit("Mul", first, cos), site.emit("Mul", second, sin))
-    imaginary = site.emit("Add", site.emit("Mul", second, cos), site.emit("Mul", first, sin))
-    return value.named(site.emit("Concat", real, imaginary, axis=-1))
+    halves = [site.emit("Slice", value.name, *(site.constant([at]) for at in (start, start + half, -1))) for start in (0, half)]
+    (first, second, c, s), dims = aligned(site, [*(value.named(name) for name in halves), cos, sin])
+    real = site.emit("Sub", site.emit("Mul", first, c), site.emit("Mul", second, s))
+    imaginary = site.emit("Add", site.emit("Mul", second, c), site.emit("Mul", first, s))
+    place = dims.index(value.dims[-1])
+    return Value(site.emit("Concat", real, imaginary, axis=place - len(dims)), dims)

@@ -115,8 +115,8 @@ class OnnxSite(Protocol):
     def length(self, axis: Axis) -> str:
         """A vector of one int64: how long an axis is, for batch, tokens and contexts at run time."""
 
-    def positions(self, axis: Axis) -> str:
-        """An int64 vector: where the tokens along an axis stand, from 0 where nothing came before."""
+    def positions(self, axis: Axis) -> Value:
+        """Where the tokens along an axis stand, from 0 where nothing came before: whole numbers."""
 
     def rows(self, table: Value, axis: Axis, ids: str) -> str:
         """The entries of a table along an axis, whose dimension is its own, at ids: the dimensions of the ids in the place of that one."""

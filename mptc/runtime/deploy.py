@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from mptc.compile import Compiled, Deployed
+from mptc.compile import Deployed, File, Stored
 from mptc.model.tree import Input, Model
+from mptc.resources import helpers_path
 from mptc.runtime.deployed import Array, Given, open_graph
 from mptc.runtime.errors import UserError
 from mptc.runtime.files import Content, write
@@ -19,42 +19,38 @@ from mptc.runtime.tensors import Values, filled, mismatches, read_tensors, unfit
 BATCH, SEQ, MEMORY = 2, 32, 8  # of the inputs that errors are measured on
 
 
-def given_values(compiled: Compiled, path: str | Path) -> Values:
+def given_values(file: File, path: str | Path) -> Values:
     """The weights of a safetensors file, which has exactly the names and shapes of `state_dict`. Raises `WeightsError`. Imports no torch."""
     tensors = read_tensors(path)
-    problems = mismatches(shapes_of(compiled), tensors.shapes())
+    problems = mismatches({name: tensor.shape for name, tensor in _parameters(file).items()}, tensors.shapes())
     if problems:
         raise unfit(path, problems)
     return tensors
 
 
-def initial_values(compiled: Compiled, seed: int) -> Values:
-    """Where the parameters of the generated module begin: a function of the seed and their paths, asked for one by one.
-
-    The torch target must be among what was compiled.
-    """
+def initial_values(file: File, seed: int) -> Values:
+    """Where the parameters of the generated module begin: a function of the seed and their paths, by the same code, asked for one by one."""
     import torch
 
     from mptc.runtime.module import as_module
 
-    module = as_module(compiled.name, compiled.files[f"{compiled.name}.py"])
-    shapes = shapes_of(compiled)
+    begin = as_module("helpers", helpers_path().read_text(encoding="utf-8")).begin
+    tensors = _parameters(file)
 
     def begun(parameter: str) -> Array:
+        shape = tensors[parameter].shape
         try:
-            values = torch.empty(shapes[parameter])
+            values = torch.empty(shape)
         except RuntimeError as error:
-            raise UserError(f"error: there is no memory for the initial values of {parameter}, {list(shapes[parameter])}") from error
-        module.begin(values, parameter, seed, *module.Model.INITIAL[re.sub(r"\.\d+", ".*", parameter)])
+            raise UserError(f"error: there is no memory for the initial values of {parameter}, {list(shape)}") from error
+        begin(values, parameter, seed, *tensors[parameter].begins)
         return values.numpy()
 
     return begun
 
 
-def shapes_of(compiled: Compiled) -> dict[str, tuple[int, ...]]:
-    """Every parameter of `state_dict`."""
-    assert compiled.deployed is not None
-    return {tensor.parameter: tensor.shape for tensor in compiled.deployed.weights.tensors if tensor.name == tensor.parameter}
+def _parameters(file: File) -> dict[str, Stored]:
+    return {tensor.name: tensor for tensor in file.tensors if tensor.name == tensor.parameter}
 
 
 def contents(deployed: Deployed, values: Values) -> dict[str, Content]:

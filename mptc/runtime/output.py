@@ -25,17 +25,17 @@ class Origin:
     weights: str | None = None
 
 
-def written(compiled: Compiled, folder: Path, torch: bool, origin: Origin, say: Say) -> None:
-    """Write all files below `folder`, or none, and say what they are. `torch`: the module too. Raises `UserError`."""
-    files: dict[str, Content] = {**compiled.files} if torch else {}
+def written(compiled: Compiled, folder: Path, origin: Origin, say: Say) -> None:
+    """Write all files below `folder`, or none, and say what they are. Raises `UserError`."""
     deployed = compiled.deployed
     if deployed is None:
-        _write(compiled, folder, files, say)
+        _write(compiled, folder, {**compiled.files}, say)
         return
     from mptc.runtime.deploy import contents, given_values, initial_values
 
-    values = given_values(compiled, origin.weights) if origin.weights is not None else initial_values(compiled, origin.seed)
-    _write(compiled, folder, {**files, **contents(deployed, values)}, say)
+    file = deployed.weights
+    values = initial_values(file, origin.seed) if origin.weights is None else given_values(file, origin.weights)
+    _write(compiled, folder, {**compiled.files, **contents(deployed, values)}, say)
     for remark in deployed.remarks:
         say(remark)
     if deployed.packed:

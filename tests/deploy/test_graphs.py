@@ -15,7 +15,7 @@ import torch
 from mptc.backends.deployment import Stored, placed
 from mptc.backends.onnx import deployed
 from mptc.backends.onnx.graph import NodeSite
-from mptc.backends.onnx.stored import file, shapes
+from mptc.backends.onnx.stored import file, parameters
 from mptc.compile import Deployment
 from mptc.derive.explain import layers
 from mptc.ops.site import Value
@@ -75,14 +75,14 @@ def test_what_is_said_of_inputs_and_outputs(spec: Path, pairs: dict[Path, Pair])
 def test_every_weight_is_there_once(spec: Path, pairs: dict[Path, Pair]) -> None:
     """One initializer for each stored parameter, their bytes those of the safetensors file, side by side; what else there is is small."""
     made, graph = pairs[spec], pairs[spec].model().graph
-    parameters = {tensor.name: tensor for tensor in graph.initializer if not tensor.name.startswith(CONSTANT)}
+    weights = {tensor.name: tensor for tensor in graph.initializer if not tensor.name.startswith(CONSTANT)}
     constants = [tensor for tensor in graph.initializer if tensor.name.startswith(CONSTANT)]
-    assert sorted(made.net.state_dict()) == sorted(path for _, path, _ in shapes(made.program))
-    assert parameters.keys() == made.net.state_dict().keys()
+    assert sorted(made.net.state_dict()) == sorted(path for _, path, _ in parameters(made.program))
+    assert weights.keys() == made.net.state_dict().keys()
     assert all(len(tensor.SerializeToString()) < 1500 and tensor.data_location == onnx.TensorProto.DEFAULT for tensor in constants)
     data = made.weights.read_bytes()
     header = int.from_bytes(data[:8], "little")
-    places = sorted(_place(tensor) for tensor in parameters.values())
+    places = sorted(_place(tensor) for tensor in weights.values())
     assert {location for _, _, location in places} == {made.weights.name}
     end = 8 + header
     for start, length, _ in places:
@@ -91,7 +91,7 @@ def test_every_weight_is_there_once(spec: Path, pairs: dict[Path, Pair]) -> None
         end += length
     assert end == len(data)
     entries = json.loads(data[8 : 8 + header])
-    for name, tensor in parameters.items():
+    for name, tensor in weights.items():
         start, length, _ = _place(tensor)
         assert entries[name]["data_offsets"] == [start - 8 - header, start - 8 - header + length]
         assert entries[name]["shape"] == list(tensor.dims) == list(made.net.state_dict()[name].shape)
@@ -151,7 +151,7 @@ def test_full_size_graphs_are_small(name: str, root: Path) -> None:
 @pytest.mark.parametrize("packed", [False, True], ids=["float32", "int8"])
 def test_bytes_are_a_quarter(packed: bool, root: Path) -> None:
     program = derived(root / "specs" / "cem_small.mpt").program
-    whole = sum(4 * int(np.prod(shape)) for _, _, shape in shapes(program))
+    whole = sum(4 * int(np.prod(shape)) for _, _, shape in parameters(program))
     size = file(program, Deployment(packed=packed)).size
     assert size / whole <= (0.27 if packed else 1.001)
 

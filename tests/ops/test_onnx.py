@@ -16,7 +16,8 @@ from mptc.ops.contract import Contract
 from mptc.ops.elementwise import Map
 from mptc.ops.leaf import Input, Position
 from mptc.ops.onnx_value import BFLOAT16, DOUBLE, FLOAT, FLOAT16, Dims, laid, number, singles
-from mptc.ops.sample import Sample
+from mptc.ops.rotary import Rope
+from mptc.ops.sample import E, K, Sample, of
 from mptc.ops.site import Element, Value
 from tests.ops.cases import SIZES, ZETA, arrays, cases, node_of, reference, shape
 
@@ -123,6 +124,18 @@ def test_halves_are_well_formed(seed: int, sample: Sample, numbers: int) -> None
     scale = max(1.0, float(np.max(np.abs(wanted[finite]), initial=0.0)))
     if not isinstance(sample.op, Map):  # where a function is steep, or its argument large, rounding that is worth anything
         np.testing.assert_allclose(found[finite], wanted[finite], rtol=0, atol=2e-2 * scale)
+
+
+@pytest.mark.parametrize("numbers", [FLOAT, DOUBLE], ids=["operator", "parts"])
+@pytest.mark.parametrize("inverse", [False, True])
+def test_rotation_by_positions_that_are_given(numbers: int, inverse: bool) -> None:
+    """Of each sequence its own, as decoding has them; of a value that has no batch too."""
+    for type_ in (of(BATCH, SEQ, E, K), of(SEQ, K), of(BATCH, CTX, K)):
+        token = SEQ if SEQ in type_.axes else CTX
+        sample = Sample(Rope(K, inverse=inverse), (type_, of(BATCH, token)), low=0, high=50)
+        values, arguments = given(sample, "shuffled", 3), arrays(sample, 3)
+        model = written(sample, numbers, values)
+        compare(computed(model, sample, arguments, values), reference(sample, node_of(sample), arguments), 2e-5)
 
 
 def test_what_is_exact_stays_exact_in_float16() -> None:

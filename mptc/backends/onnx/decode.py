@@ -63,7 +63,7 @@ class Behind(Unrolled):
     def place(self, node: Node, axis: Axis, window: int | None) -> Value:
         """[batch, tokens]"""
         if window is None:
-            places = self.graph.positions(axis)
+            places = self.graph.positions(axis).name
         else:
             one, last = (self.graph.constant(np.asarray(number, np.int64)) for number in (1, 1 - window))
             places = self.graph.emit("Range", last, self.graph.emit("Squeeze", self.graph.length(SEQ)), one)

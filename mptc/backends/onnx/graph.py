@@ -116,11 +116,12 @@ class Graph:
         with self.called("", axis.name):
             return self.emit("Shape", name, start=place, end=place + 1)
 
-    def positions(self, axis: Axis) -> str:
+    def positions(self, axis: Axis) -> Value:
         with self.called("", axis.name):
             zero, one = (self.constant(np.asarray(number_, np.int64)) for number_ in (0, 1))
             places = self.emit("Range", zero, self.emit("Squeeze", self.length(axis)), one)
-            return self.emit("Add", places, self.start) if self.start and axis == SEQ else places
+            places = self.emit("Add", places, self.start) if self.start and axis == SEQ else places
+            return Value(places, ((axis,),), Element.WHOLE)
 
     # -- parameters ------------------------------------------------------------------------------------
 
@@ -222,7 +223,7 @@ class NodeSite:
     def length(self, axis: Axis) -> str:
         return self.graph.length(axis)
 
-    def positions(self, axis: Axis) -> str:
+    def positions(self, axis: Axis) -> Value:
         return self.graph.positions(axis)
 
     def rows(self, table: Value, axis: Axis, ids: str) -> str:

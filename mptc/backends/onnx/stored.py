@@ -8,7 +8,7 @@ from math import prod
 from mptc.backends.deployment import DTYPES, MOST, SCALES, Deployment, File, Stored, TooLarge, placed
 from mptc.ir.axis import Axis
 from mptc.ir.node import Node
-from mptc.ir.program import Program
+from mptc.ir.program import Parameter, Program
 from mptc.ops.choose import Entry, Lookup
 from mptc.ops.contract import Contract
 from mptc.ops.leaf import Param
@@ -23,22 +23,23 @@ def file(program: Program, deployment: Deployment) -> File:
 def _tensors(program: Program, deployment: Deployment) -> Iterator[Stored]:
     leads = rows_of(program) if deployment.packed else {}
     dtype = DTYPES[deployment.dtype]
-    for pattern, path, shape in shapes(program):
-        rows = prod(shape[: leads[pattern]]) if pattern in leads else 0
-        yield Stored(path, path, "I8" if rows else dtype, shape, rows)
+    for parameter, path, shape in parameters(program):
+        rows = prod(shape[: leads[parameter.path]]) if parameter.path in leads else 0
+        begins = (parameter.init, parameter.value)
+        yield Stored(path, path, "I8" if rows else dtype, shape, rows, begins)
         if rows:
-            yield Stored(path + SCALES, path, dtype, (rows,), rows)
+            yield Stored(path + SCALES, path, dtype, (rows,), rows, begins)
 
 
-def shapes(program: Program) -> list[tuple[str, str, tuple[int, ...]]]:
-    """Every parameter of `state_dict`: the path it has in the program, its own, and its shape. Raises `TooLarge`."""
+def parameters(program: Program) -> list[tuple[Parameter, str, tuple[int, ...]]]:
+    """Every tensor of `state_dict`: the parameter it is a copy of, its own path, and its shape. Raises `TooLarge`."""
     copies = {node.op.path: node.op.count for node in everything(program.roots) if isinstance(node.op, Loop) and node.op.label is not None}
     if sum(prod(copies.get(star, 0) for star in _stars(parameter.path)) for parameter in program.parameters) > MOST:
         raise TooLarge
     found = []
     for parameter in program.parameters:
         shape = tuple(program.sizes[axis] for axis in parameter.axes)
-        found += [(parameter.path, path, shape) for path in _paths(parameter.path, copies)]
+        found += [(parameter, path, shape) for path in _paths(parameter.path, copies)]
     return found
 
 
