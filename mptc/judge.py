@@ -96,7 +96,7 @@ def meaning(raw: Program, values: Mapping[str, Array]) -> dict[str, Array]:
     sizes = _lengths(raw, values)
     roots = {output.name: output.node for output in raw.outputs} | ({} if raw.loss is None else {"loss": raw.loss})
     orders = {output.name: output.order for output in raw.outputs}
-    given: dict[Node | str, Array] = {name: value for name, value in values.items()}
+    given: dict[Node | str, Array] = dict(values.items())
     with np.errstate(invalid="ignore"):  # the mean loss of no token at all
         found = interpret(list(roots.values()), given, sizes)
     return {name: _laid(array, node.axes, orders.get(name, ()), sizes) for (name, node), array in zip(roots.items(), found, strict=True)}
