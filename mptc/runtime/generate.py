@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mptc.runtime.errors import UserError
 from mptc.runtime.settings import at_least
-from mptc.runtime.surface import BYTES, Surface, require_bytes, require_continuation
+from mptc.runtime.surface import BYTES, Surface, require_continuation
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,6 @@ def generate(model: nn.Module, surface: Surface, prompt: bytes, tokens: int, dra
 
     Raises `UserError` for a model that cannot continue bytes, an empty prompt or a number out of range.
     """
-    require_bytes(surface)
     require_continuation(surface)
     if not prompt:
         raise UserError("error: the prompt is empty; a model continues at least one byte")
