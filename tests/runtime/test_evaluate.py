@@ -49,7 +49,8 @@ def test_batches_do_not_matter(sizes: list[int]) -> None:
     model, whole = Fixed(), examples()
     assert not (whole["targets"][-1] >= 0).any()  # one by one, some count nothing
     found = evaluate(model, SURFACE, batches(whole, sizes), 7)
-    wanted = model(**whole)
+    with torch.no_grad():
+        wanted = model(**whole)
     counts = whole["targets"] >= 0
     assert found.step == 7
     assert found.loss == pytest.approx(float(wanted.loss), rel=1e-6)

@@ -176,7 +176,7 @@ def test_arrays_of_any_layout() -> None:
 
 @pytest.mark.parametrize("draw", ["np.random.rand(2, 3)", "np.full((2, 3), float(next(calls)))", "buffer.__iadd__(1)"])
 def test_batches_that_are_not_the_same_twice(draw: str, here: Path) -> None:
-    lines = ["import numpy as np", "import itertools", "calls, buffer = itertools.count(), np.zeros((2, 3))", "def make(*four):"]
+    lines = ["import numpy as np", "import itertools", "calls, buffer = itertools.count(), np.zeros((2, 3), np.float32)", "def make(*four):"]
     name = module("\n".join([*lines, f"    return {{'x': {draw}}}"]))
     spec = "model m {\n  input x: []\n  param w: []\n  output y = x + w\n  loss y^2\n}\n"
     with pytest.raises(DataError, match=rf"{name}:make made two batches that differ \(in x\) of the same seed and step"):
