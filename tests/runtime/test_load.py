@@ -51,7 +51,7 @@ def test_weights(root: Path, cem: torch.nn.Module, tmp_path: Path) -> None:
 
 
 def test_weights_of_a_run(root: Path, cem: torch.nn.Module, tmp_path: Path) -> None:
-    run = Run(tmp_path, CEM, "tiny", {}, SURFACE, Settings(), {}, "")
+    run = Run(tmp_path, CEM, "tiny", {}, SURFACE, Settings(), "data.txt", {}, "")
     run.create()
     with pytest.raises(mptc.UserError, match="has no checkpoint yet"):
         mptc.load(root / CEM, variant="tiny", weights=tmp_path)
