@@ -1,59 +1,99 @@
-"""Continuing a text byte by byte. The whole window is computed again for each byte."""
+"""Continuing texts byte by byte, with the derived cache as long as it holds what is seen."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mptc.runtime.errors import UserError
+from mptc.runtime.sampling import Draw, Logits, choose
 from mptc.runtime.settings import at_least
 from mptc.runtime.surface import BYTES, Surface, require_bytes, require_continuation
 
 
-@dataclass(frozen=True)
-class Draw:
-    """How a byte is chosen. `temperature` 0 takes the likeliest; `top_k` 0 is all; at most the last `window` bytes are seen."""
+def generate(model: nn.Module, surface: Surface, prompt: bytes, tokens: int, draw: Draw, cached: bool = True) -> Iterator[int]:
+    """Yield up to `tokens` bytes that continue `prompt`, a function of the seed.
 
-    temperature: float = 1.0
-    top_k: int = 0
-    seed: int = 0
-    window: int = 256
-
-
-def generate(model: nn.Module, surface: Surface, prompt: bytes, tokens: int, draw: Draw) -> Iterator[int]:
-    """Yield `tokens` bytes that continue `prompt`, a function of the seed.
-
-    Raises `UserError` for a model that cannot continue bytes, an empty prompt or a number out of range.
+    `cached=False` computes all that is seen again for each byte. Raises `UserError` for a model that cannot continue bytes, an empty prompt or a
+    number out of range.
     """
+    for step in generate_all(model, surface, [prompt], tokens, draw, cached):
+        if step[0] is not None:
+            yield step[0]
+
+
+def generate_all(
+    model: nn.Module, surface: Surface, prompts: Sequence[bytes], tokens: int, draw: Draw, cached: bool = True
+) -> Iterator[list[int | None]]:
+    """Yield the next byte of every prompt, of any lengths, as one batch; None for those that have come to their end. As `generate`."""
     require_bytes(surface)
     require_continuation(surface)
-    if not prompt:
+    if not all(prompts):
         raise UserError("error: the prompt is empty; a model continues at least one byte")
-    for option, number, least in (("tokens", tokens, 0), ("top-k", draw.top_k, 0), ("seed", draw.seed, 0), ("window", draw.window, 1)):
-        at_least(option, number, least)
-    if not 0 <= draw.temperature < math.inf:
-        raise UserError(f"error: --temperature is {draw.temperature:g}; it must be a number of at least 0")
-    return _continue(model.eval(), str(surface.logits), list(prompt), tokens, draw)
+    at_least("tokens", tokens, 0)
+    draw.check()
+    if cached and not hasattr(model, "new_cache"):
+        cached = False
+    return _continue(model.eval(), str(surface.logits), [list(prompt) for prompt in prompts], tokens, draw, cached)
 
 
-def _continue(model: nn.Module, logits: str, seen: list[int], tokens: int, draw: Draw) -> Iterator[int]:
-    source = torch.Generator().manual_seed(draw.seed)
+def _continue(model: nn.Module, logits: str, rows: list[list[int]], tokens: int, draw: Draw, cached: bool) -> Iterator[list[int | None]]:
+    sources = [draw.source(row) for row in range(len(rows))]
+    ended = [False] * len(rows)
+    read = Cached(model, logits, len(rows), draw.window) if cached else Whole(model, logits, draw.window)
     for _ in range(tokens):
+        following = read(rows, ended)
+        step: list[int | None] = []
+        for row, seen in enumerate(rows):
+            chosen = None if ended[row] else choose(following[row], draw, sources[row])
+            if chosen in draw.stop:
+                chosen = None
+            ended[row] = chosen is None
+            seen += [] if chosen is None else [chosen]
+            step.append(chosen)
+        if all(ended):
+            return
+        yield step
+
+
+class Whole:
+    """The logits of what comes next, from all that is seen anew."""
+
+    def __init__(self, model: nn.Module, logits: str, window: int) -> None:
+        self.model, self.logits, self.window = model, logits, window
+
+    def __call__(self, rows: list[list[int]], ended: list[bool]) -> list[Logits]:
+        return [_numbers(self._call(torch.tensor([row[-self.window :]]))[0, -1]) for row in rows]
+
+    def _call(self, tokens: Tensor, **options: object) -> Tensor:
         with torch.no_grad():
-            out = model(torch.tensor([seen[-draw.window :]]))
-        seen.append(choose(getattr(out, logits)[0, -1, :BYTES].float(), draw.temperature, draw.top_k, source))
-        yield seen[-1]
+            found = getattr(self.model(tokens, **options), self.logits)
+        assert isinstance(found, Tensor)
+        return found
 
 
-def choose(logits: Tensor, temperature: float, top_k: int, source: torch.Generator) -> int:
-    """A byte by its logits `[256]`."""
-    if temperature == 0:
-        return int(logits.argmax())
-    if 0 < top_k < len(logits):
-        values, indices = logits.topk(top_k)
-        return int(indices[choose(values, temperature, 0, source)])
-    return int(torch.multinomial(torch.softmax(logits / temperature, -1), 1, generator=source))
+class Cached(Whole):
+    """From what is new behind what a cache holds, until more is there than is to be seen."""
+
+    def __init__(self, model: nn.Module, logits: str, batch: int, window: int) -> None:
+        super().__init__(model, logits, window)
+        self.cache = model.new_cache(batch=batch, capacity=window)  # type: ignore[operator]
+        self.done = [0] * batch
+
+    def __call__(self, rows: list[list[int]], ended: list[bool]) -> list[Logits]:
+        if max(map(len, rows)) > self.window:
+            return super().__call__(rows, ended)
+        new = [row[done:] for row, done in zip(rows, self.done, strict=True)]
+        longest = max(map(len, new))
+        tokens = torch.tensor([[*row, *[-1] * (longest - len(row))] for row in new])
+        found = self._call(tokens, cache=self.cache)
+        self.done = [len(row) for row in rows]
+        return [_numbers(each[max(len(row) - 1, 0)]) for each, row in zip(found, new, strict=True)]
+
+
+def _numbers(logits: Tensor) -> Logits:
+    """Those of the bytes, of a vocabulary that may have further ids."""
+    return np.asarray(logits[:BYTES].float().cpu().numpy())
