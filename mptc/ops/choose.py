@@ -63,7 +63,7 @@ class Lookup(Operation):
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
-        return (Sample(Lookup(K), (of(K, D), IDS), vocabulary=8), Sample(Lookup(K, 2), (of(D, K), IDS), vocabulary=10))
+        return (Sample(Lookup(K), (of(K, D), IDS), vocabulary=8), Sample(Lookup(K, 2), (of(D, K), IDS), vocabulary=10), Sample(Lookup(K), (of(K), IDS)))
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,8 @@ class Entry(Operation):
         return (
             Sample(Entry(K), (of(K, D), Type((SEQ, CTX), Kind.ID)), vocabulary=8),
             Sample(Entry(K), (of(E, K), Type((SEQ, E), Kind.ID)), vocabulary=8),
+            Sample(Entry(K), (of(SEQ, K), Type((SEQ,), Kind.ID)), vocabulary=8),
+            Sample(Entry(K), (of(K), Type((SEQ,), Kind.ID)), vocabulary=8),
         )
 
 

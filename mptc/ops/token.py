@@ -10,9 +10,9 @@ import numpy as np
 from mptc.ir.axis import BATCH, SEQ, Axis
 from mptc.ir.node import Kind, Node, Type, absent, axes_of
 from mptc.ops.arrays import Array, Sizes, spread
-from mptc.ops.base import Arrangement, OfIds, Operation, Order, pointwise
+from mptc.ops.base import Arrangement, OfIds, Operation, Order, lined_up, merged, pointwise
 from mptc.ops.onnx_token import onnx_cross_entropy, onnx_next
-from mptc.ops.sample import K, Sample, of
+from mptc.ops.sample import E, K, Sample, of
 from mptc.ops.site import OnnxSite, Site, Value
 
 IDS = Type((BATCH, SEQ), Kind.ID)
@@ -48,7 +48,7 @@ class Next(OfIds):
 
 @dataclass(frozen=True)
 class CrossEntropy(Operation):
-    """Arguments: logits over `axis`, and ids. `-log softmax(logits)[id]`, 0 where the id is masked (below 0).
+    """Arguments: logits over `axis`, and ids; either may lack axes of the other. `-log softmax(logits)[id]`, 0 where the id is masked (below 0).
 
     With `mean`, the mean over the ids that are not masked.
     """
@@ -57,8 +57,8 @@ class CrossEntropy(Operation):
     mean: bool = False
 
     def infer(self, *types: Type) -> Type:
-        assert set(types[0].axes) - {self.axis} == set(types[1].axes), "one id for each row of logits"
-        return Type(() if self.mean else types[1].axes)
+        assert self.axis in types[0].axes
+        return Type(() if self.mean else axes_of({*types[0].axes, *types[1].axes} - {self.axis}))
 
     def cost(self, node: Node, sizes: Sizes) -> float:
         return 4.0 * float(np.prod([sizes[axis] for axis in node.args[0].axes]))
@@ -80,13 +80,16 @@ class CrossEntropy(Operation):
         return np.asarray(losses.sum() / (ids >= 0).sum()) if self.mean else losses
 
     def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
-        rows = tuple(axis for axis in orders[0] if axis != self.axis)
-        return Arrangement(((*rows, self.axis), tuple(axis for axis in rows if axis in orders[1])), () if self.mean else rows)
+        logits = tuple(axis for axis in orders[0] if axis != self.axis)
+        rows = merged((logits, orders[1]))
+        return Arrangement(((*lined_up(logits, rows), self.axis), lined_up(orders[1], rows)), () if self.mean else rows)
 
     def torch(self, site: Site) -> str:
-        rows = len(site.orders[0]) - 1
-        logits = f"{site.tight(0)}.flatten(0, {rows - 1})"
-        ids = f"{site.tight(1)}.flatten().clamp(min=-1)"
+        logits, ids = site.tight(0), site.tight(1)
+        if {*site.orders[0]} - {self.axis} != {*site.orders[1]}:
+            reduction = "mean" if self.mean else "none"
+            return f'{site.helper("cross_entropy")}({site.whole(0)}, {site.whole(1)}, "{reduction}")'
+        logits, ids = f"{logits}.flatten(0, {len(site.orders[1]) - 1})", f"{ids}.flatten().clamp(min=-1)"
         if self.mean:
             return f"F.cross_entropy({logits}, {ids}, ignore_index=-1)"
         return f'F.cross_entropy({logits}, {ids}, ignore_index=-1, reduction="none").view_as({site.whole(1)})'
@@ -99,7 +102,11 @@ class CrossEntropy(Operation):
     @staticmethod
     def samples() -> tuple[Sample, ...]:
         logits = of(BATCH, SEQ, K)
-        return (Sample(CrossEntropy(K), (logits, IDS)), Sample(CrossEntropy(K, mean=True), (logits, IDS)))
+        few = (of(E, K), of(SEQ, K), of(*IDS.axes, E, K))
+        return (
+            *(Sample(CrossEntropy(K, mean), (each, IDS)) for each in (logits, *few) for mean in (False, True)),
+            Sample(CrossEntropy(K), (logits, Type((BATCH, SEQ, E), Kind.ID))),
+        )
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,8 @@ class MeanLoss(Operation):
         if len(site.node.args) == 1:
             return f"{site.tight(0)}.mean()"
         counts = " & ".join(f"({site.whole(index)} >= 0)" for index in range(1, len(site.node.args)))
+        if any(order != site.orders[0] for order in site.orders[1:]):
+            return f"{site.helper('mean_where')}({site.whole(0)}, {counts})"
         return f"{site.tight(0)}[{counts}].mean()"
 
     triton = absent("torch's own")
@@ -139,6 +148,7 @@ class MeanLoss(Operation):
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
-        return (Sample(MeanLoss(), (of(BATCH, SEQ),)), Sample(MeanLoss(), (of(BATCH, SEQ), IDS)))
+        several = Type((BATCH, SEQ, E), Kind.ID)
+        return tuple(Sample(MeanLoss(), args) for args in ((of(BATCH, SEQ),), (of(BATCH, SEQ), IDS), (of(SEQ), IDS, several), (of(SEQ, E), IDS)))
 
 

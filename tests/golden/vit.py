@@ -162,8 +162,8 @@ def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
     """Entries of a table [shared..., entries, ...] at numbers [shared..., ...]; 0 for a number outside it."""
     index = index.long()
     inside = (index >= 0) & (index < table.shape[shared])
-    rest = table.dim() - shared - 1
-    places = torch.where(inside, index, 0).flatten(shared)
-    rows = table.flatten(shared + 1) if rest else table[..., None]
-    taken = rows.gather(shared, places[..., None].expand(*places.shape, rows.shape[-1]))
-    return taken.reshape(*index.shape, *table.shape[shared + 1 :]) * inside.reshape(*index.shape, *[1] * rest)
+    places = torch.where(inside, index, 0).reshape(*index.shape[:shared], -1, 1)
+    rows = table.reshape(*table.shape[: shared + 1], -1)
+    taken = rows.gather(shared, places.expand(*places.shape[:-1], rows.shape[-1]))
+    rest = table.shape[shared + 1 :]
+    return taken.reshape(*index.shape, *rest) * inside.reshape(*index.shape, *[1] * len(rest))

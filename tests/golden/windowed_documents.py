@@ -212,7 +212,7 @@ def rope(x: Tensor, table: tuple[Tensor, Tensor], sign: int = 1) -> Tensor:
 def lookup(table: Tensor, ids: Tensor) -> Tensor:
     """Rows of a table [rows, ...] at ids; 0 for an id outside it."""
     inside = (ids >= 0) & (ids < table.shape[0])
-    rows = F.embedding(torch.where(inside, ids, 0), table.flatten(1))
+    rows = F.embedding(torch.where(inside, ids, 0), table.reshape(table.shape[0], -1))
     return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])
 
 

@@ -258,7 +258,7 @@ Written = TypeVar("Written")
 def plan_of(program: Program) -> Plan:
     """What gets a line: among others, what is put out and what a loop hands on."""
     states = {result for node in everything(program.roots) if isinstance(node.op, Loop) for result in node.op.results}
-    return Plan(Scopes(program.roots), program.names, {output.node for output in program.outputs} | states)
+    return Plan(Scopes(program.roots), program.names, {output.node for output in program.outputs} | states, set(program.roots))
 
 
 def passes(plan: Plan, write: Callable[[Plan], Written]) -> Written:

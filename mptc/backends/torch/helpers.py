@@ -62,8 +62,22 @@ def rope(x: Tensor, table: tuple[Tensor, Tensor], sign: int = 1) -> Tensor:
 def lookup(table: Tensor, ids: Tensor) -> Tensor:
     """Rows of a table [rows, ...] at ids; 0 for an id outside it."""
     inside = (ids >= 0) & (ids < table.shape[0])
-    rows = F.embedding(torch.where(inside, ids, 0), table.flatten(1))
+    rows = F.embedding(torch.where(inside, ids, 0), table.reshape(table.shape[0], -1))
     return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])
+
+
+def cross_entropy(logits: Tensor, ids: Tensor, reduction: str) -> Tensor:
+    """Of logits [rows..., vocabulary] and ids [rows...] that broadcast with each other; ids below 0 do not count."""
+    rows = torch.broadcast_shapes(logits.shape[:-1], ids.shape)
+    every, ids = logits.expand(*rows, -1).reshape(-1, logits.shape[-1]), ids.expand(rows).reshape(-1).clamp(min=-1)
+    losses = F.cross_entropy(every, ids, ignore_index=-1, reduction=reduction)
+    return losses if reduction == "mean" else losses.view(rows)
+
+
+def mean_where(value: Tensor, counts: Tensor) -> Tensor:
+    """The mean of what counts, where value and counts broadcast with each other."""
+    value, counts = torch.broadcast_tensors(value, counts)
+    return value[counts].mean()
 
 
 def shift(x: Tensor, by: int, dim: int, blank: int = 0) -> Tensor:
@@ -80,11 +94,11 @@ def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
     """Entries of a table [shared..., entries, ...] at numbers [shared..., ...]; 0 for a number outside it."""
     index = index.long()
     inside = (index >= 0) & (index < table.shape[shared])
-    rest = table.dim() - shared - 1
-    places = torch.where(inside, index, 0).flatten(shared)
-    rows = table.flatten(shared + 1) if rest else table[..., None]
-    taken = rows.gather(shared, places[..., None].expand(*places.shape, rows.shape[-1]))
-    return taken.reshape(*index.shape, *table.shape[shared + 1 :]) * inside.reshape(*index.shape, *[1] * rest)
+    places = torch.where(inside, index, 0).reshape(*index.shape[:shared], -1, 1)
+    rows = table.reshape(*table.shape[: shared + 1], -1)
+    taken = rows.gather(shared, places.expand(*places.shape[:-1], rows.shape[-1]))
+    rest = table.shape[shared + 1 :]
+    return taken.reshape(*index.shape, *rest) * inside.reshape(*index.shape, *[1] * len(rest))
 
 
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int | tuple[int, ...]) -> Tensor:

@@ -40,11 +40,12 @@ def is_rename(node: Node) -> bool:
 
 @dataclass
 class Plan:
-    """What gets a line of its own, for all functions of a module."""
+    """What gets a line of its own, for all functions of a module. `results` do; `roots`, which outputs, the loss and probes read, need not."""
 
     scopes: Scopes
     names: Mapping[Node, str]
     results: set[Node]
+    roots: set[Node]
     uses: dict[Node, list[tuple[Node, Scope]]] = field(default_factory=dict)
     assigned: set[Node] = field(default_factory=set)
     weight: dict[Node, int] = field(default_factory=dict)
@@ -184,11 +185,12 @@ class Writer(ABC):
         pending = [user for user, _ in self.plan.uses.get(node, [])]
         while pending:
             user = pending.pop()
-            if user in self.plan.assigned or isinstance(user.op, Loop) or user in self.plan.results:
+            own = user in self.plan.assigned or isinstance(user.op, Loop)
+            if own or user in self.plan.roots:
                 readers.add(user)
-            else:
+            if not own:
                 pending.extend(other for other, _ in self.plan.uses.get(user, []))
-        return len(readers) + (node in self.plan.results)
+        return len(readers) + (node in self.plan.roots | self.plan.results)
 
 
 @dataclass

@@ -1,0 +1,274 @@
+"""One spec through the compiler: the module, what the raw IR means, and the module of the formatted spec agree.
+
+Outputs, loss and probes to rounding; and the training gradient, along one random direction for each parameter and each input of numbers, with
+central differences of what the raw IR means. That is interpreted without any derivation: see `mptc/interpret.py`.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from mptc.build import build
+from mptc.compile import formatted, torch_text
+from mptc.derive import derive
+from mptc.interpret import interpret
+from mptc.ir.axis import BATCH as BATCH_AXIS
+from mptc.ir.axis import SEQ, Axis
+from mptc.ir.node import Node
+from mptc.ir.program import Program
+from mptc.ir.verify import verify
+from mptc.model import tree
+from mptc.model.resolve import resolve
+from mptc.ops.arrays import full
+from mptc.runtime.module import as_module
+from mptc.source.diagnostic import Diagnostics
+from mptc.source.render import render
+from mptc.source.text import Source
+from tests.programs.held import Tape
+from tests.programs.models import Spec
+from tests.programs.values import BATCH, Array, Arrays, directions, memories, numbers, parameters
+
+FORWARD, GRADIENT = 1e-9, 1e-6
+STEPS = (2e-3, 1e-3, 5e-4)
+TRIES = 4  # of other numbers, where a kink or a jump lies too near
+TAME = 1e4  # beyond, float64 cannot tell
+
+
+class Refused(Exception):
+    """The compiler did not take the spec."""
+
+
+class Differs(Exception):
+    """Two of the three do not agree."""
+
+
+class Wild(Exception):
+    """The numbers are too large, or too near to kinks, to tell."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    model: tree.Model
+    program: Program  # raw
+    text: str
+    module: ModuleType
+
+
+class Given:
+    """A compiled spec and the numbers of one seed."""
+
+    def __init__(self, made: Compiled, tokens: int, seed: int) -> None:
+        self.made, self.seed = made, seed
+        self.inputs = numbers(made.model, tokens, seed)
+        shapes = [(name, tuple(value.shape)) for name, value in made.module.Model().named_parameters()]
+        self.parameters = parameters(made.program, shapes, seed)
+        self.values: Arrays = {**self.parameters, **self.inputs}
+        self.sizes: dict[Axis, int] = {**made.program.sizes, **memories(made.model), BATCH_AXIS: BATCH, SEQ: tokens}
+
+
+@dataclass
+class Values:
+    """Outputs, probes and the loss, by name: arrays or tensors."""
+
+    outputs: dict[str, Any]
+    loss: Any
+    probes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def all(self) -> dict[str, Any]:
+        loss = {} if self.loss is None else {"loss": np.asarray(self.loss)}
+        return {**{f"output {name}": each for name, each in self.outputs.items()}, **{f"probe {name}": each for name, each in self.probes.items()}, **loss}
+
+
+def judge(spec: Spec) -> None:
+    """Raises what is wrong."""
+    made = compiled(spec.text)
+    for seed in range(spec.seed, spec.seed + TRIES):
+        given = Given(made, spec.tokens, seed)
+        try:
+            _agree(given)
+            break
+        except Wild:
+            if seed == spec.seed + TRIES - 1:
+                raise
+    _same_formatted(spec.text, given)
+
+
+def compiled(text: str) -> Compiled:
+    """The stages of `mptc.compile`, with the raw IR kept. Raises `Refused` with the diagnostics."""
+    diagnostics = Diagnostics()
+    model = resolve(Source("m.mpt", text), {}, None, diagnostics)
+    raw = None if model is None else build(model, diagnostics)
+    if raw is None:
+        raise Refused("\n".join(render(one) for one in diagnostics.found if one.severity == "error"))
+    verify(raw, "build")
+    derived = derive(raw)
+    verify(derived.program, "derive")
+    made = torch_text(derived)
+    assert model is not None
+    return Compiled(model, raw, made, as_module("m", made))
+
+
+# -- what the raw IR means ----------------------------------------------------------------------------------
+
+
+def meaning(program: Program, values: Arrays, sizes: Mapping[Axis, int]) -> Values:
+    """The interpreter's. `values`: parameters by path, inputs by name."""
+    with np.errstate(all="ignore"):
+        found = dict(zip(program.roots, interpret(program.roots, values, sizes), strict=True))
+
+    def spread(node: Node, axes: tuple[Axis, ...]) -> Array:
+        return full(found[node], node.axes, axes, sizes)
+
+    outputs = {output.name: spread(output.node, output.order) for output in program.outputs}
+    probes: Arrays = {}
+    for probe in program.probes:
+        probes.update(_copies(probe.name, spread(probe.node, probe.order)))
+    return Values(outputs, None if program.loss is None else float(found[program.loss]), probes)
+
+
+def _copies(name: str, value: Array) -> Arrays:
+    """A probe in stacks is one for each copy: the first axes of its value."""
+    stars = name.count("[*]")
+    whole = {}
+    for index in np.ndindex(value.shape[:stars]):
+        path = name
+        for copy in index:
+            path = path.replace("[*]", f".{copy}", 1)
+        whole[path] = value[index]
+    return whole
+
+
+# -- what the module computes -------------------------------------------------------------------------------
+
+
+def computed(made: Compiled, given: Given) -> tuple[Values, dict[str, torch.Tensor]]:
+    """The module's, as tensors, and those that a gradient may be asked of."""
+    model = made.module.Model().double()
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in given.parameters.items()}, strict=True)
+    tensors = {name: torch.from_numpy(value) for name, value in given.inputs.items()}
+    for tensor in tensors.values():
+        tensor.requires_grad_(tensor.is_floating_point())
+    result = model(**tensors, loss=made.program.loss is not None, probe=True)
+    outputs = {output.name: getattr(result, output.name) for output in made.program.outputs}
+    leaves = {name: value for name, value in (*model.named_parameters(), *tensors.items()) if value.requires_grad}
+    return Values(outputs, result.loss, dict(result.probes)), leaves
+
+
+def numpy_of(values: Values) -> Values:
+    outputs, probes = ({name: each.detach().numpy() for name, each in of.items()} for of in (values.outputs, values.probes))
+    return Values(outputs, None if values.loss is None else float(values.loss.detach()), probes)
+
+
+# -- the comparison -----------------------------------------------------------------------------------------
+
+
+def _agree(given: Given) -> None:
+    program = given.made.program
+    expected = meaning(program, given.values, given.sizes)
+    _tame(expected)
+    values, leaves = computed(given.made, given)
+    _near(numpy_of(values), expected, "the module")
+    weights = directions(expected.outputs, given.seed + 17)
+    gradients = _gradients(values, weights, leaves)
+
+    tape = Tape()
+
+    def projected(at: Arrays) -> float:
+        with tape.running():
+            found = meaning(program, at, given.sizes)
+        return float(sum((found.outputs[name] * weight).sum() for name, weight in weights.items()) + (found.loss or 0.0))
+
+    scale = max(1.0, *(float(np.abs(gradient).max(initial=0.0)) for gradient in gradients.values()), abs(projected(given.values)))
+    for name, direction in directions(given.values, given.seed).items():
+        if name not in gradients:  # frozen
+            continue
+        found = float((gradients[name] * direction).sum())
+        wanted = _derivative(projected, given.values, name, direction, scale)
+        if abs(found - wanted) > GRADIENT * scale * np.sqrt(direction.size):
+            raise Differs(f"gradient: by {name} {found!r} is computed, and {wanted!r} is meant")
+
+
+def _tame(values: Values) -> None:
+    top = max(float(np.abs(each).max(initial=0.0)) for each in values.all.values())
+    if not top < TAME:
+        raise Wild(f"numbers up to {top:g}")
+
+
+def _near(found: Values, expected: Values, what: str) -> None:
+    if found.all.keys() != expected.all.keys():
+        raise Differs(f"{what} gives {sorted(found.all)}, not {sorted(expected.all)}")
+    for name, value in expected.all.items():
+        other = found.all[name]
+        if other.shape != value.shape:
+            raise Differs(f"{what}: {name} is of shape {other.shape}, not {value.shape}")
+        error = float(np.abs(other - value).max(initial=0.0)) / max(1.0, float(np.abs(value).max(initial=0.0)))
+        if not error <= FORWARD:
+            raise Differs(f"forward: {what}: {name} differs by {error:g}")
+
+
+def _gradients(values: Values, weights: dict[str, np.ndarray], leaves: dict[str, torch.Tensor]) -> Arrays:
+    total = sum((values.outputs[name] * torch.from_numpy(weight)).sum() for name, weight in weights.items())  # type: ignore[operator]
+    total = total if values.loss is None else total + values.loss  # type: ignore[operator]
+    if not isinstance(total, torch.Tensor) or not total.requires_grad:
+        return {name: np.zeros(tuple(leaf.shape)) for name, leaf in leaves.items()}
+    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    return {name: np.zeros(tuple(leaf.shape)) if each is None else each.numpy() for (name, leaf), each in zip(leaves.items(), found, strict=True)}
+
+
+def _derivative(function: Callable[[Arrays], float], at: Arrays, name: str, direction: np.ndarray, scale: float) -> float:
+    """By central differences and Richardson's extrapolation; `Wild` where halving the step tells that the function is not smooth there."""
+    slopes = []
+    for step in STEPS:
+        up, down = ({**at, name: at[name] + sign * step * direction} for sign in (1, -1))
+        slopes.append((function(up) - function(down)) / (2 * step))
+    first, second = ((4 * fine - rough) / 3 for rough, fine in zip(slopes[:-1], slopes[1:], strict=True))
+    if not abs(first - second) <= 0.3 * GRADIENT * scale * np.sqrt(direction.size):
+        raise Wild(f"not smooth along {name}: {slopes}")
+    return float((16 * second - first) / 15)
+
+
+# -- the formatted spec -------------------------------------------------------------------------------------
+
+
+def _same_formatted(written: str, given: Given) -> None:
+    diagnostics = Diagnostics()
+    text = formatted(Source("m.mpt", written), diagnostics)
+    if text is None:
+        raise Differs("the spec cannot be formatted")
+    if formatted(Source("m.mpt", text), diagnostics) != text:
+        raise Differs("what is formatted is laid out in another way when it is formatted again")
+    try:
+        again = compiled(text)
+    except Refused as refused:
+        raise Differs(f"formatted, it is refused: {refused}") from refused
+    if _bare(again.text) != _bare(given.made.text):
+        _near(numpy_of(computed(again, given)[0]), numpy_of(computed(given.made, given)[0]), "the module of the formatted spec")
+
+
+def _bare(text: str) -> str:
+    """Without comments: these name lines of the spec."""
+    return re.sub(r"[ ]*#.*", "", text)
+
+
+def fault(spec: Spec) -> str | None:
+    """What is wrong with a spec, in words that are the same for the same fault; None where nothing is."""
+    try:
+        judge(spec)
+    except Refused as refused:
+        return "refused: " + " ".join(sorted(set(re.findall(r"error\[(E\d+)\]", str(refused)))))
+    except (Wild, Differs) as differs:
+        return f"{type(differs).__name__}: {str(differs).partition(':')[0]}"
+    except Exception as error:  # noqa: BLE001 -- of the compiler, or of the module that it made
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = [frame for frame in frames if "/mptc/" in frame.filename or "<mptc" in frame.filename] or list(frames)
+        place = "the module" if "<mptc" in ours[-1].filename else ours[-1].filename.rpartition("/")[2]
+        return f"{type(error).__name__}: {place}:{ours[-1].name}: {re.sub(r'[0-9]+', '0', str(error))[:50]}"
+    return None
