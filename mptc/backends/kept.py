@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mptc.backends.scopes import Scope, Scopes
 from mptc.ir.axis import Role
@@ -56,7 +56,7 @@ def entries(program: Program, scopes: Scopes) -> list[Entry]:
         taken.add(path)
         numbers = 1
         for axis in node.axes:
-            numbers *= program.sizes[axis] if axis.role is Role.DIM else 1
+            numbers *= program.sizes[replace(axis, tick=0)] if axis.role is Role.DIM else 1
         window = node.op.window if isinstance(node.op, Kept) else node.op.by + 1
         found.append(Entry(path, node, times, numbers, window))
     return found

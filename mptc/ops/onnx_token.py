@@ -13,6 +13,7 @@ from mptc.ops.onnx_value import (
     aligned,
     apart,
     call,
+    common,
     expanded,
     laid,
     lengths,
@@ -82,7 +83,12 @@ def onnx_next(site: OnnxSite) -> Value:
 
 def onnx_cross_entropy(self: CrossEntropy, site: OnnxSite) -> Value:
     """log Σ exp less the score of the id, in float32 at least; 0 where the id is masked."""
-    logits, ids = with_last(site, site.values[0], (self.axis,)), site.values[1]
+    logits, ids = with_last(site, site.values[0], (self.axis,)), apart(site, site.values[1])
+    if set(logits.order) - {self.axis} != set(ids.order):
+        shared = common([Value("", logits.dims[:-1]), ids])
+        whole = (*shared, (self.axis,))
+        logits = Value(expanded(site, logits, whole), whole)
+        ids = Value(expanded(site, ids, shared), shared, ids.element)
     wide = logits.named(widened(site, logits.name))
     rows = logits.dims[:-1]
     total = site.emit("ReduceLogSumExp", wide.name, site.constant([-1]), keepdims=0)

@@ -49,17 +49,17 @@ def names(folder: Path) -> list[str]:
 def test_a_graph_and_its_weights(mptc: Shell, spec: Path, tmp_path: Path) -> None:
     done = mptc("compile", "bigram.mpt", "--emit", "onnx", "-o", "out")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[1] == "wrote out/bigram/model.safetensors  16.6 kB, float32, 2 tensors"
+    assert done.stdout.splitlines()[2] == "wrote out/bigram/model.safetensors  16.6 kB, float32, 2 tensors"
     assert done.stdout.splitlines()[0].startswith("wrote out/bigram/bigram.onnx  ")
     assert done.stdout.endswith("\n" + UNUSED)
-    assert names(tmp_path / "out/bigram") == ["bigram.onnx", "model.safetensors"]
+    assert names(tmp_path / "out/bigram") == ["bigram.decode.onnx", "bigram.onnx", "model.safetensors"]
     onnx.checker.check_model(str(tmp_path / "out/bigram/bigram.onnx"), full_check=True)
 
 
 @pytest.mark.parametrize("seed", [0, 7])
 def test_initial_values_are_those_of_load(seed: int, mptc: Shell, spec: Path, tmp_path: Path) -> None:
     assert mptc("compile", "bigram.mpt", "--emit", "torch,onnx", *(["--seed", str(seed)] if seed else [])).returncode == 0
-    assert names(tmp_path / "build/bigram") == ["bigram.onnx", "bigram.py", "model.safetensors"]
+    assert names(tmp_path / "build/bigram") == ["bigram.decode.onnx", "bigram.onnx", "bigram.py", "model.safetensors"]
     found, wanted = load_file(tmp_path / "build/bigram/model.safetensors"), package.load(spec, seed=seed).state_dict()
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
@@ -107,7 +107,12 @@ def test_bytes(mptc: Shell, spec: Path, tmp_path: Path) -> None:
     mptc("compile", "bigram.mpt", "--emit", "onnx")
     done = mptc("compile", "bigram.mpt", "--emit", "onnx", "--quantize", "int8")
     assert done.returncode == 0, done.stderr
-    assert names(tmp_path / "build/bigram") == ["bigram.int8.onnx", "bigram.onnx", "model.int8.safetensors", "model.safetensors"]
+    assert names(tmp_path / "build/bigram") == [
+        *(f"bigram.{name}.onnx" for name in ("decode", "int8.decode", "int8")),
+        "bigram.onnx",
+        "model.int8.safetensors",
+        "model.safetensors",
+    ]
     said, error = done.stdout.splitlines()[-1].rsplit(" ", 1)
     assert said == "largest difference from float32 on random inputs, as a part of the largest magnitude: logits"
     assert 1e-4 < float(error) < 3e-2

@@ -51,10 +51,10 @@ def deployed(program: Program, following: Program | str, equations: Equations, d
         files[decode] = behind.data
         notes[decode] = f"{kind}, opset {OPSET}, {behind.operators} operators"
     remarks = [f"the graph does without {', '.join(written.without)}, which only a loss reads"] if written.without else []
-    if deployment.dtype == "bfloat16":
-        remarks.append("onnxruntime does not run bfloat16 on a CPU")
     if isinstance(following, str):
         remarks.append(f"there is no graph to decode with: {following}")
+    if deployment.dtype == "bfloat16":
+        remarks.append("onnxruntime does not run bfloat16 on a CPU")
     return Deployed(files, weights, notes, tuple(remarks), deployment.packed)
 
 
