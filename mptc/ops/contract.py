@@ -17,10 +17,11 @@ import numpy as np
 from mptc.ir.axis import Axis, Role
 from mptc.ir.node import Kind, Node, Type, absent, axes_of, make
 from mptc.ir.number import ONE, Monomial
-from mptc.ops import contract_listed, contract_text, onnx_text
+from mptc.ops import contract_listed, contract_text, onnx_norm, onnx_text
 from mptc.ops.arrays import Array, Sizes, spread
 from mptc.ops.base import Arrangement, Operation, Order
 from mptc.ops.sample import D, E, K, Sample, of
+from mptc.ops.site import OnnxSite, Value
 
 Label = Axis | int
 
@@ -188,7 +189,9 @@ class Sum(Operation):
 
     torch = contract_text.torch_sum
     triton = absent("printed by the region that contains it")
-    onnx = onnx_text.onnx_sum
+
+    def onnx(self, site: OnnxSite) -> Value:
+        return onnx_norm.biased(self, site) or onnx_text.onnx_sum(self, site)
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:

@@ -14,7 +14,7 @@ from mptc.ir.number import Monomial
 from mptc.ops.arrays import Array, Sizes, full
 from mptc.ops.base import Arrangement, Operation, Order, merged
 from mptc.ops.contract import product, summed, total
-from mptc.ops.onnx_reduce import onnx_rms, onnx_rstd
+from mptc.ops.onnx_norm import onnx_rms, onnx_rstd
 from mptc.ops.sample import D, E, Sample, of
 from mptc.ops.site import OnnxSite, Site, Value
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
@@ -12,7 +10,7 @@ from mptc.ir.node import Node
 from mptc.ops.base import Order
 from mptc.ops.onnx_text import scaled
 from mptc.ops.onnx_token import backwards
-from mptc.ops.onnx_value import Dims, aligned, apart, call, chosen, common, expanded, laid, lined_up, narrowed, truth, volume, widened
+from mptc.ops.onnx_value import Dims, apart, call, chosen, common, expanded, laid, lined_up, narrowed, truth, volume, widened
 from mptc.ops.site import Element, OnnxSite, Value
 
 if TYPE_CHECKING:
@@ -51,44 +49,6 @@ def _masked(self: Reduction, site: OnnxSite) -> tuple[Value, Value | None, list[
 def may_see_nothing(mask: Node) -> bool:
     """A token that looks back sees itself, unless there are conditions."""
     return bool(mask.args)
-
-
-# -- normalisation -----------------------------------------------------------------------------------
-
-
-def onnx_rstd(site: OnnxSite, over: Sequence[Axis], eps: Fraction) -> Value:
-    value = apart(site, site.values[0], over)
-    rest = tuple(dim for dim in value.dims if not set(dim) & set(over))
-    return Value(narrowed(site, _inverse_deviation(site, value, over, eps, keep=False)), rest)
-
-
-def _inverse_deviation(site: OnnxSite, value: Value, over: Sequence[Axis], eps: Fraction, keep: bool) -> str:
-    """1 / sqrt(mean[over](e²) + eps), in float32 at least"""
-    name = widened(site, value.name)
-    places = site.constant([place for place, dim in enumerate(value.dims) if set(dim) & set(over)])
-    mean = site.emit("ReduceMean", call(site, "Mul", name, name), places, keepdims=int(keep))
-    shifted = site.emit("Add", mean, site.constant(float(eps), to=site.wide))
-    return site.emit("Reciprocal", site.emit("Sqrt", shifted))
-
-
-def onnx_rms(site: OnnxSite, over: Sequence[Axis], eps: Fraction) -> Value:
-    """`RMSNormalization` where the axes are the last ones, else its parts. A second operand is the gain, over the same axes."""
-    value, *gains = (apart(site, value, over) for value in site.values)
-    last = tuple(axis for dim in value.dims[-len(over) :] for axis in dim)
-    if set(last) == set(over):
-        gain = laid(site, gains[0], tuple((axis,) for axis in last)) if gains else _ones(site, last)
-        name = site.emit("RMSNormalization", value.name, gain, axis=-len(over), epsilon=float(eps), stash_type=site.wide)
-        return value.named(name)
-    scale = _inverse_deviation(site, value, over, eps, keep=True)
-    normal = value.named(narrowed(site, call(site, "Mul", widened(site, value.name), scale)))
-    if not gains:
-        return normal
-    names, dims = aligned(site, [normal, gains[0]])
-    return Value(call(site, "Mul", *names), dims)
-
-
-def _ones(site: OnnxSite, axes: Order) -> str:
-    return site.emit("Expand", site.constant(1.0), site.constant([volume(site, (axis,)) for axis in axes]))
 
 
 # -- attention ---------------------------------------------------------------------------------------

@@ -118,5 +118,8 @@ class OnnxSite(Protocol):
     def positions(self, axis: Axis) -> Value:
         """Where the tokens along an axis stand, from 0 where nothing came before: whole numbers."""
 
+    def find(self, node: Node) -> Value | None:
+        """The value of a node further back, where it has been written."""
+
     def rows(self, table: Value, axis: Axis, ids: str) -> str:
         """The entries of a table along an axis, whose dimension is its own, at ids: the dimensions of the ids in the place of that one."""

@@ -12,4 +12,5 @@ from tests.test_energies import ENERGIES
 
 @pytest.mark.parametrize("path", ENERGIES, ids=lambda path: path.stem)
 def test_it_agrees_with_torch(path: Path, tmp_path: Path) -> None:
-    agrees(path, tmp_path, seed=1)
+    found = agrees(path, tmp_path, seed=1)
+    agrees(found, tmp_path, standard=True)

@@ -42,6 +42,11 @@ def test_it_agrees_with_torch(spec: Path, pairs: dict[Path, Pair], tmp_path: Pat
 
 
 @each()
+def test_the_evaluator_of_the_standard_agrees(spec: Path, pairs: dict[Path, Pair], tmp_path: Path) -> None:
+    agrees(pairs[spec], tmp_path, standard=True)
+
+
+@each()
 def test_float16(spec: Path, tmp_path: Path) -> None:
     agrees(derived(spec, VARIANT), tmp_path, deployment=Deployment("float16"), tolerance=FLOAT16)
 
@@ -124,7 +129,7 @@ def test_equations_stand_where_steps_begin(pairs: dict[Path, Pair], root: Path) 
         assert sum(equation in doc for doc in docs) >= 2, "in each of two layers"
 
 
-STANDARD = {"cem_small": {"Attention", "RMSNormalization", "RotaryEmbedding"}, "bert": {"Attention", "Gelu"}}
+STANDARD = {"cem_small": {"Attention", "RMSNormalization", "RotaryEmbedding"}, "bert": {"Attention", "Gelu", "LayerNormalization"}}
 
 
 @pytest.mark.parametrize("name", STANDARD)

@@ -21,6 +21,7 @@ from mptc.ops.onnx_value import HALVES, apart, laid, number, singles
 from mptc.ops.site import Element, OnnxSite, Value
 
 OPSET, IR = 24, 11  # what onnxruntime 1.31 runs is opset 26 and IR 13 at most; onnx writes newer ones unless it is told
+NONE: Mapping[Node, Value] = {}
 ELEMENTS = {"F32": onnx.TensorProto.FLOAT, "F16": onnx.TensorProto.FLOAT16, "BF16": onnx.TensorProto.BFLOAT16, "I8": onnx.TensorProto.INT8}
 
 
@@ -62,12 +63,12 @@ class Graph:
     def wide(self) -> int:
         return onnx.TensorProto.FLOAT if self.numbers in HALVES else self.numbers
 
-    def write(self, node: Node, *values: Value) -> Value:
-        """The operators of one node. Exact values become numbers where the op wants those."""
+    def write(self, node: Node, *values: Value, known: Mapping[Node, Value] = NONE) -> Value:
+        """The operators of one node. Exact values become numbers where the op wants those. `known`: what is written already."""
         op = node.op
         assert isinstance(op, Operation)
         given = tuple(value if op.takes_exact(node, place) else number(NodeSite(self, node, ()), value) for place, value in enumerate(values))
-        found = op.onnx(NodeSite(self, node, given))
+        found = op.onnx(NodeSite(self, node, given, known))
         assert isinstance(found, Value)
         assert sorted(found.order) == list(node.axes), (node, found)
         return found
@@ -201,6 +202,7 @@ class NodeSite:
     graph: Graph
     node: Node
     values: tuple[Value, ...]
+    known: Mapping[Node, Value] = field(default_factory=dict)
 
     @property
     def sizes(self) -> Mapping[Axis, int]:
@@ -225,6 +227,9 @@ class NodeSite:
 
     def positions(self, axis: Axis) -> Value:
         return self.graph.positions(axis)
+
+    def find(self, node: Node) -> Value | None:
+        return self.known.get(node)
 
     def rows(self, table: Value, axis: Axis, ids: str) -> str:
         return self.graph.rows(table, axis, ids, self)

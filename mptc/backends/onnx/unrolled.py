@@ -63,7 +63,7 @@ class Unrolled:
             case Gathered(index=index):
                 return self.gathered(node, frame.values[node.args[0]][1][index])
         with self.graph.called(frame.name, self.program.names.get(node, ""), self.doc(node, frame)):
-            return self.graph.write(node, *(frame.values[arg] for arg in node.args))
+            return self.graph.write(node, *(frame.values[arg] for arg in node.args), known=frame.values)
 
     def doc(self, node: Node, frame: Frame) -> str:
         """The equation where a step begins, and where the spec says it."""
