@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources as package
 
 from mptc.backends.layout import Layout
 from mptc.backends.scopes import Scopes
@@ -13,6 +10,7 @@ from mptc.backends.templates import render
 from mptc.backends.torch.function import Class, Function, Module, ambient_name
 from mptc.backends.torch.lines import Comments, Plan, aligned
 from mptc.backends.torch.names import Names
+from mptc.backends.torch.provided import closure, provided
 from mptc.ir.axis import BATCH, SEQ, Axis
 from mptc.ir.node import Kind, Node
 from mptc.ir.program import Parameter, Program
@@ -131,7 +129,7 @@ def _any_parameter(program: Program) -> str:
 
 def _page(program: Program, written: Module, model: Class, source: str) -> dict[str, object]:
     classes = [*written.classes, model]
-    helpers = [_helpers()[name] for name in _closure(written.helpers | {"empty", "begin", "Parameters"})]
+    helpers = [provided()[name] for name in closure(written.helpers | {"empty", "begin", "Parameters"})]
     return {
         "calls": any("Callable" in helper for helper in helpers),
         "name": program.name,
@@ -210,33 +208,3 @@ def _last(parameter: Parameter) -> str:
 
 def _sizes(program: Program, parameter: Parameter) -> str:
     return ", ".join(str(program.sizes[axis]) for axis in parameter.axes)
-
-
-# -- helper functions ----------------------------------------------------------------------------------
-
-
-@cache
-def _helpers() -> dict[str, str]:
-    """The source of each helper, by name, in the order of the file."""
-    text = package.files("mptc.backends.torch").joinpath("helpers.py").read_text()
-    lines = text.splitlines()
-    found = {}
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            found[node.name] = "\n".join(lines[start - 1 : node.end_lineno])
-    return found
-
-
-def _closure(names: set[str]) -> list[str]:
-    """The helpers asked for and those that they use, in the order of the file."""
-    helpers = _helpers()
-    wanted: set[str] = set()
-    pending = sorted(names)
-    while pending:
-        name = pending.pop()
-        if name not in wanted:
-            wanted.add(name)
-            tree = ast.parse(helpers[name])
-            pending += [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in helpers]
-    return [name for name in helpers if name in wanted]
