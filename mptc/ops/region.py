@@ -56,7 +56,7 @@ class Loop(Region):
     """`count` passes over a state. Arguments: the initial state. `results` compute the next one from `formals`.
 
     A `label` makes it a stack: every pass is a copy with parameters of its own, whose paths begin with `label[*]` below the enclosing stack.
-    The node itself is no value; `Result` nodes are.
+    `stacks`: the keys of the stacks around and, for a stack, its own. The node itself is no value; `Result` nodes are.
     """
 
     count: int
@@ -64,6 +64,7 @@ class Loop(Region):
     path: str  # of one copy, as `outer[*].layers[*]`; of a repeat, the enclosing one's
     formals: tuple[Node, ...]
     results: tuple[Node, ...]
+    stacks: tuple[int, ...] = ()
 
     def infer(self, *types: Type) -> Type:
         return Type()

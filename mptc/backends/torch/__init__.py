@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from mptc.backends.layout import Layout
 from mptc.backends.scopes import Scopes
 from mptc.backends.templates import render
-from mptc.backends.torch.function import Class, Function, Module, ambient_name
+from mptc.backends.torch.function import Class, Function, Module, ambient_name, holder
 from mptc.backends.torch.lines import Comments, Plan, aligned
 from mptc.backends.torch.names import Names
 from mptc.backends.torch.provided import closure, provided
+from mptc.backends.torch.ties import tie_lines
 from mptc.ir.axis import BATCH, SEQ, Axis
 from mptc.ir.node import Kind, Node
+from mptc.ir.path import Path
 from mptc.ir.program import Parameter, Program
 from mptc.ops.leaf import Input
 from mptc.ops.region import Loop, everything
@@ -70,6 +72,7 @@ def _model(program: Program, written: Module) -> Class:
     results = [function.expanded_to(output.node, output.order) for output in program.outputs]
     lines += _evaluation(program, function, needed, results)
     made.lines = [*_ambient(program, function), *written.unpacked(made), *lines, f"return Output({', '.join(results)})"]
+    written.complete()
     return made
 
 
@@ -129,7 +132,10 @@ def _any_parameter(program: Program) -> str:
 
 def _page(program: Program, written: Module, model: Class, source: str) -> dict[str, object]:
     classes = [*written.classes, model]
-    helpers = [provided()[name] for name in closure(written.helpers | {"empty", "begin", "Parameters"})]
+    away = {tie.path.stem for tie in program.ties if tie.path == Path.parse(tie.path.stem) and tie.home.stem != tie.path.stem}  # in every copy
+    asked = written.helpers | {"empty", "begin", "Parameters"} | ({"tie", "TiedParameters"} if program.ties else set())
+    frozen = [path.name for parameter in program.parameters for path in parameter.frozen]
+    helpers = [provided()[name] for name in closure(asked | ({"freeze"} if frozen else set()))]
     return {
         "calls": any("Callable" in helper for helper in helpers),
         "name": program.name,
@@ -141,20 +147,28 @@ def _page(program: Program, written: Module, model: Class, source: str) -> dict[
             {
                 "name": made.name,
                 "init": _init(program, made, written),
-                "arguments": [_typed(argument) for argument in made.arguments],
-                "returns": "Tensor" if made.states == 1 else f"tuple[{', '.join(['Tensor'] * made.states)}]",
-                "lines": aligned(made.lines),
                 "doc": _doc(program, made),
+                "calls": [_call(call) for call in (made, *made.others) if call.lines],
             }
             for made in classes
         ],
-        "initial": [(_pattern(parameter.path), parameter.init, parameter.value) for parameter in program.parameters],
-        "frozen": [_pattern(parameter.path) for parameter in program.parameters if parameter.frozen],
+        "initial": [(_pattern(parameter.path), parameter.init, parameter.value) for parameter in program.parameters if parameter.path not in away],
+        "ties": tie_lines(program),
+        "frozen": frozen,
     }
 
 
-def _typed(argument: str) -> str:
+def _call(made: Class) -> dict[str, object]:
+    return {
+        "arguments": [_typed(argument, made) for argument in made.arguments],
+        "returns": "Tensor" if made.states == 1 else f"tuple[{', '.join(['Tensor'] * made.states)}]",
+        "lines": aligned(made.lines),
+    }
+
+
+def _typed(argument: str, made: Class) -> str:
     kinds = {"rotation": "tuple[Tensor, Tensor]", "batch": "int", "seq": "int", "dtype": "torch.dtype", "device": "torch.device"}
+    kinds.update(dict.fromkeys(made.stacks.values(), "nn.ModuleList"))
     return f"{argument}: {kinds.get(argument.partition('_')[0] if argument.startswith('rotation_') else argument, 'Tensor')}"
 
 
@@ -175,9 +189,7 @@ def _axes_text(axes: tuple[Axis, ...]) -> str:
 def _doc(program: Program, made: Class) -> str:
     if made.name == "Model":
         return f"{program.name}. Parameters begin as a function of `seed` and their own names alone."
-    loop = made.scope.loop
-    assert loop is not None
-    where = f", {_place(program, loop)}" if loop in program.spans else ""
+    where = "" if (loop := made.scope.loop) is None or loop not in program.spans else f", {_place(program, loop)}"
     return f"One copy of `stack … as {made.path[:-4].rpartition('.')[2]}`{where}."
 
 
@@ -188,10 +200,14 @@ def _init(program: Program, made: Class, written: Module) -> list[str]:
         values = ", ".join(f"{_last(parameter)}=empty({_sizes(program, parameter)})" for parameter in site.parameters)
         axes = ", ".join(_axes_text(parameter.axes) for parameter in site.parameters)
         lines += [f"self.{outer} = Parameters()" for outer in _outer(site.path, set(sites), lines)]
-        lines.append(f"self.{site.path} = Parameters({values})  # {axes}")
-    for attribute, name, count in made.stacks:
-        lines += [f"self.{outer} = Parameters()" for outer in _outer(attribute, set(sites), lines)]
-        lines.append(f"self.{attribute} = nn.ModuleList({name}() for _ in range({count}))")
+        kind = "TiedParameters" if any(parameter.path in written.tied for parameter in site.parameters) else "Parameters"
+        lines.append(f"self.{site.path} = {kind}({values})  # {axes}")
+    for path, copy in written.stacks.items():
+        if holder(path) == made.path:
+            stack = path.removesuffix("[*]")
+            attribute = stack[len(made.path) :]
+            lines += [f"self.{outer} = Parameters()" for outer in _outer(attribute, set(sites), lines)]
+            lines.append(f"self.{attribute} = nn.ModuleList({copy.name}() for _ in range({program.copies[stack]}))")
     return lines
 
 

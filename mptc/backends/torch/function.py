@@ -22,7 +22,7 @@ AMBIENT = ("batch", "seq", "dtype", "device", "position", "behind", "rotation")
 
 @dataclass
 class Class:
-    """One class of the generated module."""
+    """One class of the generated module. `others`: what its copies do when a loop goes through them that is not the first (a shared stack)."""
 
     name: str
     scope: Scope
@@ -30,11 +30,13 @@ class Class:
     arguments: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     sites: dict[str, Site] = field(default_factory=dict)
-    stacks: list[tuple[str, str, int]] = field(default_factory=list)  # attribute, class, copies
     states: int = 1  # values that forward returns
     names: Counter[str] = field(init=False)  # how many call sites have a parameter of a name
     captured: list[Node] = field(default_factory=list)
     ambient: list[str] = field(default_factory=list)
+    tied: dict[str, str] = field(default_factory=dict)  # its own parameters that ties of single copies join, and what they are called
+    stacks: dict[str, str] = field(default_factory=dict)  # from further out, by path, and what they are called
+    others: list[Class] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.names = Counter(parameter.path.rpartition(".")[2] for site in self.sites.values() for parameter in site.parameters)
@@ -79,11 +81,16 @@ class Function(Writer):
         below = node.op.path[len(self.made.path) :]
         site_path, _, name = below.rpartition(".")
         if not site_path:
-            return f"self.{name}"
+            return self.tied(name) if node.op.path in self.module.tied else f"self.{name}"
         site = self.made.sites[site_path]
         if name not in site.variables:
             site.variables[name] = self.names.take(name if not self._clashes(name) else f"{site_path.replace('.', '_')}_{name}", fresh=True)
         return site.variables[name]
+
+    def tied(self, name: str) -> str:
+        if name not in self.made.tied:
+            self.made.tied[name] = self.names.take(name, fresh=True)
+        return self.made.tied[name]
 
     def _clashes(self, name: str) -> bool:
         return self.made.names[name] > 1
@@ -131,14 +138,19 @@ class Function(Writer):
             lines += before
         body = self.plan.scopes.bodies[node]
         inside = self.stacked(node, body, states) if op.label is not None else self.repeated(op, body, states)
-        head = f"for {self.copies[node]} in self.{self.attribute(op)}:" if op.label is not None else f"for _ in range({op.count}):"
+        head = f"for {self.copies[node]} in {self.stack(op.path)}:" if op.label is not None else f"for _ in range({op.count}):"
         for user, scope in [pair for formal in (node,) for pair in self.plan.uses.get(formal, [])]:
             assert isinstance(user.op, Result), scope
             self.text[user] = states[user.op.index]
         return [*lines, head, *("    " + line for line in inside)]
 
-    def attribute(self, op: Loop) -> str:
-        return op.path.removesuffix("[*]")[len(self.made.path) :]
+    def stack(self, path: str) -> str:
+        """The copies of a stack: an attribute or, where the stack is another module's, an argument."""
+        if holder(path) == self.made.path:
+            return f"self.{path.removesuffix('[*]')[len(self.made.path) :]}"
+        if path not in self.made.stacks:
+            self.made.stacks[path] = self.names.take(path.removesuffix("[*]").rpartition(".")[2], fresh=True)
+        return self.made.stacks[path]
 
     def state(self, loop: Node, formal: Node, initial: Node) -> tuple[str, list[str]]:
         """The variable that carries a state: the initial value's own, where nothing else will read it."""
@@ -191,10 +203,16 @@ class Function(Writer):
         assert isinstance(op, Loop)
         assert op.label is not None
         copy = self.copies[node] = self.names.take(camel(op.label).lower())
-        made = self.module.stack_class(op, body)
-        self.made.stacks.append((self.attribute(op), made.name, op.count))
-        extra = [self.code(node) for node in made.captured] + [self.provide(name) for name in made.ambient]
-        return [f"{', '.join(states)} = {copy}({', '.join([*states, *extra])})"]
+        made, call = self.module.stack_class(op, body)
+        extra = [*map(self.code, made.captured), *map(self.provide, made.ambient), *map(self.stack, made.stacks)]
+        given = [*states, *extra, *([f"call={call}"] if call else [])]
+        return [f"{', '.join(states)} = {copy}({', '.join(given)})"]
+
+
+def holder(path: str) -> str:
+    """Where the module begins that has a stack's copies (`outer[*].layers[*]`) as an attribute: `outer[*].`"""
+    around, star, _ = path.removesuffix("[*]").rpartition("[*].")
+    return around + star
 
 
 def ambient_name(request: str) -> str:
@@ -213,6 +231,8 @@ class Module:
         self.program, self.plan, self.layout, self.comments, self.place = program, plan, layout, comments, place
         self.helpers: set[str] = set()
         self.classes: list[Class] = []
+        self.stacks: dict[str, Class] = {}  # by path
+        self.tied = {path.stem for tie in program.ties for path in (tie.path, tie.home)}
         self._below: dict[str, list[Parameter]] = {}
         for parameter in program.parameters:
             owner = parameter.path.rpartition("[*].")
@@ -231,13 +251,11 @@ class Module:
                 own.append(parameter)
         return sites, own
 
-    def stack_class(self, op: Loop, body: Scope) -> Class:
-        assert op.label is not None
-        name = camel(op.label)
-        while name in self._names:
-            name += "_"
-        self._names.add(name)
-        made = Class(name, body, op.path + ".", sites=self.sites(op.path + ".")[0], states=len(op.formals))
+    def stack_class(self, op: Loop, body: Scope) -> tuple[Class, int]:
+        """The class of a stack's copies as one loop needs it, and the number of that loop among those that need it otherwise."""
+        first = self.stacks.get(op.path)
+        made = self._class(op.path, body) if first is None else Class(first.name, body, first.path, sites=self.sites(first.path)[0])
+        made.states = len(op.formals)
         function = Function(self, made, Names())
         states = []
         for formal in op.formals:
@@ -246,13 +264,32 @@ class Module:
         lines = function.scope(body)
         results = [function.expanded(result, formal) for formal, result in zip(op.formals, op.results, strict=True)]
         made.lines = [*self.unpacked(made), *lines, f"return {', '.join(results)}"]
-        made.arguments = [*states, *(function.text[node] for node in made.captured), *(ambient_name(name) for name in made.ambient)]
-        self.classes.append(made)
-        return made
+        made.arguments = [*states, *(function.text[node] for node in made.captured), *map(ambient_name, made.ambient), *made.stacks.values()]
+        if first is None:
+            self.classes.append(made)
+            return made, 0
+        calls = [first, *first.others]
+        same = [number for number, other in enumerate(calls) if (other.arguments, other.lines) == (made.arguments, made.lines)]
+        first.others += [] if same else [made]
+        return made, same[0] if same else len(calls)
+
+    def _class(self, path: str, body: Scope) -> Class:
+        name = camel(path.removesuffix("[*]").rpartition(".")[2])
+        while name in self._names:
+            name += "_"
+        self._names.add(name)
+        self.stacks[path] = Class(name, body, f"{path}.", sites=self.sites(f"{path}.")[0])
+        return self.stacks[path]
+
+    def complete(self) -> None:
+        """Stacks that no loop goes through have parameters all the same."""
+        for stack in self.program.copies:
+            if f"{stack}[*]" not in self.stacks and any(path.startswith(f"{stack}[*].") for path in self._below):
+                self.classes.append(self._class(f"{stack}[*]", Scope(None, None, 0)))
 
     def unpacked(self, made: Class) -> list[str]:
         """Each call site's parameters, read once."""
-        lines = []
+        lines = [f'{variable} = stored(self, "{name}")' for name, variable in made.tied.items()]
         for site in made.sites.values():
             if site.variables:
                 names = [site.variables.get(parameter.path.rpartition(".")[2], "_") for parameter in site.parameters]
