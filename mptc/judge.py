@@ -98,7 +98,7 @@ def meaning(raw: Program, values: Mapping[str, Array]) -> dict[str, Array]:
     orders = {output.name: output.order for output in raw.outputs}
     given: dict[Node | str, Array] = dict(values.items())
     with np.errstate(invalid="ignore"):  # the mean loss of no token at all
-        found = interpret(list(roots.values()), given, sizes)
+        found = interpret(list(roots.values()), given, sizes, raw.ties)
     return {name: _laid(array, node.axes, orders.get(name, ()), sizes) for (name, node), array in zip(roots.items(), found, strict=True)}
 
 

@@ -63,7 +63,8 @@ class Lookup(Operation):
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
-        return (Sample(Lookup(K), (of(K, D), IDS), vocabulary=8), Sample(Lookup(K, 2), (of(D, K), IDS), vocabulary=10), Sample(Lookup(K), (of(K), IDS)))
+        first, later = Sample(Lookup(K), (of(K, D), IDS), vocabulary=8), Sample(Lookup(K, 2), (of(D, K), IDS), vocabulary=10)
+        return (first, later, Sample(Lookup(K), (of(K), IDS)))
 
 
 @dataclass(frozen=True)

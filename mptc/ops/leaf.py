@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 import numpy as np
@@ -41,10 +41,14 @@ class Given(Leaf, abstract=True):
 
 @dataclass(frozen=True)
 class Param(Given):
-    """A learned tensor. `path` is its name in `state_dict`, a stack copy written `layers[*]`; `order` its declared axes."""
+    """A learned tensor. `path` is its name in `state_dict`, a stack copy written `layers[*]`; `order` its declared axes.
+
+    `stacks`: the loops that say which copies these are, as `Loop.stacks` has them. A shared stack is gone through by several loops.
+    """
 
     path: str
     order: tuple[Axis, ...]
+    stacks: tuple[int, ...] = field(default=(), repr=False)
 
     def infer(self, *types: Type) -> Type:
         return Type(axes_of(self.order))
@@ -76,7 +80,7 @@ class Input(Given):
         return f"input {self.label}"
 
 
-_formals = count()
+_keys = count()
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,12 @@ class Formal(Given):
 
 
 def formal(label: str, type_: Type) -> Formal:
-    return Formal(label, type_, next(_formals))
+    return Formal(label, type_, fresh())
+
+
+def fresh() -> int:
+    """A key that nothing has: of a variable, or of a loop over the copies of a stack."""
+    return next(_keys)
 
 
 @dataclass(frozen=True)

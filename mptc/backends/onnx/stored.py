@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from itertools import product
 from math import prod
 
 from mptc.backends.deployment import DTYPES, MOST, SCALES, Deployment, File, Stored, TooLarge, placed
 from mptc.ir.axis import Axis
 from mptc.ir.node import Node
+from mptc.ir.path import Path, stored
 from mptc.ir.program import Parameter, Program
 from mptc.ops.choose import Entry, Lookup
 from mptc.ops.contract import Contract
 from mptc.ops.leaf import Param
-from mptc.ops.region import Loop, everything
+from mptc.ops.region import everything
 
 
 def file(program: Program, deployment: Deployment) -> File:
@@ -33,23 +35,16 @@ def _tensors(program: Program, deployment: Deployment) -> Iterator[Stored]:
 
 def parameters(program: Program) -> list[tuple[Parameter, str, tuple[int, ...]]]:
     """Every tensor of `state_dict`: the parameter it is a copy of, its own path, and its shape. Raises `TooLarge`."""
-    copies = {node.op.path: node.op.count for node in everything(program.roots) if isinstance(node.op, Loop) and node.op.label is not None}
+    copies = {f"{stack}[*]": count for stack, count in program.copies.items()}
     if sum(prod(copies.get(star, 0) for star in _stars(parameter.path)) for parameter in program.parameters) > MOST:
         raise TooLarge
     found = []
     for parameter in program.parameters:
         shape = tuple(program.sizes[axis] for axis in parameter.axes)
-        found += [(parameter, path, shape) for path in _paths(parameter.path, copies)]
+        every = [Path(parameter.path, numbers) for numbers in product(*(range(copies.get(star, 0)) for star in _stars(parameter.path)))]
+        own = [path for path in every if stored(path, parameter.axes, program.ties)[0] == path]
+        found += [(parameter, path.name, shape) for path in own]
     return found
-
-
-def _paths(pattern: str, copies: Mapping[str, int]) -> list[str]:
-    """`layers.0.W`, `layers.1.W` and so on; none for a stack that nothing asks for, which no module has either."""
-    *stacks, last = pattern.split("[*].")
-    paths = [""]
-    for stack, star in zip(stacks, _stars(pattern), strict=True):
-        paths = [f"{path}{stack}.{copy}." for path in paths for copy in range(copies.get(star, 0))]
-    return [path + last for path in paths]
 
 
 def _stars(pattern: str) -> list[str]:

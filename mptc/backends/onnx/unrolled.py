@@ -14,6 +14,7 @@ from mptc.backends.onnx.graph import Graph, NodeSite
 from mptc.backends.scopes import Scope, Scopes
 from mptc.ir.axis import Axis, Role
 from mptc.ir.node import Kind, Node
+from mptc.ir.path import Path, stored
 from mptc.ir.program import Program
 from mptc.ops.contract import Contract
 from mptc.ops.leaf import Input, Param
@@ -25,10 +26,10 @@ from mptc.source.text import Span
 
 @dataclass
 class Frame:
-    """One pass of one scope: its values and, behind them, those around it; where the parameters of the copies at work are; its name."""
+    """One pass of one scope: its values and, behind them, those around it; which copies of each stack are at work; its name."""
 
     values: ChainMap[Node, Any] = field(default_factory=ChainMap)
-    paths: Mapping[str, str] = field(default_factory=dict)
+    copies: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {"": ()})
     name: str = ""
     said: set[int] = field(default_factory=set)
 
@@ -52,8 +53,9 @@ class Unrolled:
     def value(self, node: Node, frame: Frame) -> Any:
         match node.op:
             case Param(path=path, order=order):
-                before, star, last = path.rpartition("[*].")
-                return self.graph.parameter(frame.paths[before + star] + last if star else path, order)
+                before, star, _ = path.rpartition("[*].")
+                home, axes = stored(Path(path, frame.copies[before + star]), order, self.program.ties)
+                return self.graph.parameter(home.name, axes)
             case Input(label=label):
                 return Value(label, singles(input_order(node)), Element.WHOLE if node.type.kind is Kind.ID else Element.NUMBER)
             case Loop():
@@ -94,11 +96,12 @@ class Unrolled:
     def inner(self, op: Loop, frame: Frame, count: int) -> Frame:
         """The frame of a pass: that of a copy is called as its parameters are."""
         if op.label is None:
-            return Frame(frame.values.new_child(), frame.paths, f"{frame.name}/{count}")
+            return Frame(frame.values.new_child(), frame.copies, f"{frame.name}/{count}")
         star = f"{op.path}."
-        around, stacked, last = star.removesuffix("[*].").rpartition("[*].")
-        path = f"{frame.paths[around + stacked] if stacked else ''}{last}.{count}."
-        return Frame(frame.values.new_child(), {**frame.paths, star: path}, f"{frame.name}/{path[:-1]}" if frame.name else path[:-1])
+        around, stacked, _ = star.removesuffix("[*].").rpartition("[*].")
+        copies = (*frame.copies[around + stacked], count)
+        path = Path(op.path, copies).name
+        return Frame(frame.values.new_child(), {**frame.copies, star: copies}, f"{frame.name}/{path}" if frame.name else path)
 
     def state(self, value: Value, variable: Node) -> Value:
         """A value over every axis of the variable that it is put in the place of."""

@@ -9,8 +9,9 @@ from mptc.backends.asked import Asked
 from mptc.backends.kept import Entry, entries, keeps, labels
 from mptc.backends.layout import Layout
 from mptc.backends.scopes import Scope
-from mptc.backends.torch.function import Class, Function, Module, ambient_name, any_parameter, passes, plan_of
+from mptc.backends.torch.function import Class, Function, ambient_name, any_parameter
 from mptc.backends.torch.lines import Comments, Plan
+from mptc.backends.torch.modules import Module, passes, plan_of
 from mptc.backends.torch.names import Names
 from mptc.ir.axis import SEQ
 from mptc.ir.listing import listing
@@ -57,14 +58,20 @@ class Decoding(Function):
     def given(self, name: str, loop: Node) -> str:
         if name != "cache" or not isinstance(loop.op, Loop):
             return super().given(name, loop)
-        return f"{self.provide(name)}.at({self.key(f'{self.attribute(loop.op)}.{{{self.counters[loop]}}}')})"
+        return f"{self.provide(name)}.at({self.key(f'{_below(loop.op.path, self.made.path)}.{{{self.counters[loop]}}}')})"
 
     def head(self, node: Node, op: Loop) -> str:
         if node not in self.counters:
             return super().head(node, op)
         if op.label is None:
             return f"for {self.counters[node]} in range({op.count}):"
-        return f"for {self.counters[node]}, {self.copies[node]} in enumerate(self.{self.attribute(op)}):"
+        return f"for {self.counters[node]}, {self.copies[node]} in enumerate({self.stack(op.path)}):"
+
+
+def _below(stack: str, path: str) -> str:
+    """A stack's copies, `layers` of `layers[*]`, as the cache of a class at `path` calls them."""
+    own = stack.removesuffix("[*]")
+    return own.removeprefix(path).replace("[*]", "")
 
 
 class Decodings(Module):
