@@ -36,15 +36,24 @@ class Meaning:
     largest: float
 
 
-def meaning(program: Program, parameters: Tensors, inputs: Tensors) -> Meaning:
-    """What the program computes. `parameters` by path (`layers.3.W`), in declared order of axes; `inputs` `[batch, seq, *axes]`."""
-    batch, seq = next(iter(inputs.values())).shape[:2]
+def meaning(program: Program, parameters: Tensors, inputs: Tensors, tokens: int | None = None) -> Meaning:
+    """What the program computes. `parameters` by path (`layers.3.W`), in declared order of axes; `inputs` `[batch, seq, *axes]`, or
+    `[batch, *axes]` per sequence. `tokens`: how many there are, where the first input does not say it."""
+    batch = next(iter(inputs.values())).shape[0]
+    seq = next(iter(inputs.values())).shape[1] if tokens is None else tokens
     sizes = {**program.sizes, BATCH: batch, SEQ: seq}
+    for node in program.inputs:
+        sizes |= dict(zip(declared(node), inputs[node.op.label].shape, strict=True))
     scope = Scope(Given(sizes, parameters, inputs))
-    outputs = tuple(full(scope, output.node, (BATCH, SEQ, *(a for a in output.axes if a not in (BATCH, SEQ)))) for output in program.outputs)
+    outputs = tuple(full(scope, output.node, output.order) for output in program.outputs)
     loss = None if program.loss is None else scope.value(program.loss)
     probes = {name: scope.value(node) for name, node in program.probes}
     return Meaning(outputs, loss, probes, scope.given.largest)
+
+
+def declared(node: Node) -> tuple[Axis, ...]:
+    """The axes of an input, in the order of its tensor."""
+    return (BATCH, *((SEQ,) if node.op.per_token else ()), *node.op.order)
 
 
 def full(scope: Scope, node: Node, axes: tuple[Axis, ...]) -> Tensor:
@@ -71,7 +80,9 @@ class Given:
             self.largest = max(self.largest, float(top[top != math.inf].amax()) if bool((top != math.inf).any()) else 0.0)
 
     def size(self, axis: Axis) -> int:
-        return self.sizes[SEQ] if axis.role is Role.CONTEXT else self.sizes[axis]
+        if axis.role is Role.CONTEXT:
+            return self.sizes.get(axis, self.sizes[SEQ])
+        return self.sizes[Axis(axis.role, axis.name)]
 
 
 @dataclass
@@ -114,8 +125,7 @@ def _param(scope: Scope, node: Node) -> Tensor:
 
 
 def _input(scope: Scope, node: Node) -> Tensor:
-    declared = (BATCH, SEQ, *node.op.order)
-    return scope.given.inputs[node.op.label].permute([declared.index(axis) for axis in node.axes])
+    return scope.given.inputs[node.op.label].permute([declared(node).index(axis) for axis in node.axes])
 
 
 def _mask(scope: Scope, node: Node) -> Tensor:
@@ -277,6 +287,7 @@ def _extreme(scope: Scope, node: Node) -> Tensor:
 
 def _lookup(scope: Scope, node: Node) -> Tensor:
     table, ids = scope.args(node)
+    ids = ids - node.op.offset
     place = node.args[0].axes.index(node.op.axis)
     inside = (ids >= 0) & (ids < table.shape[place])
     rows = table.movedim(place, 0)[torch.where(inside, ids, 0)]

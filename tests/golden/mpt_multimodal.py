@@ -102,18 +102,20 @@ class Model(nn.Module):
     def forward(self, tokens: Tensor, z: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
         batch, seq = tokens.shape[:2]
         dtype = next(self.parameters()).dtype
+        device = tokens.device
         rotation_8 = rotation(seq, 8, 10000.0, next(self.parameters()))
         words, patches, W_text, W_image, experts, B, W_mix, W_basis, W_scale, W_shift = self.embedded()
         gain = self.readout()
+        value = F.relu(F.linear(z, W_basis))                                                          # [batch, basis]
+        r = mixture(value[:, None], B.flatten(0, 1), tokens[..., None], 64, 1, torch.arange(0, 512, 64, device=device), 2)  # [batch, seq, d]  mpt_multimodal.mpt:33
         weights = torch.softmax(F.linear(z, W_mix), -1)                                               # [batch, expert]
-        m = (weights[:, None, :, None] * lookup(experts.transpose(0, 1), tokens)).sum(-2)             # [batch, seq, d]  mpt_multimodal.mpt:32
-        r = (lookup(B.transpose(0, 1), tokens) * F.relu(F.linear(z, W_basis))[:, None, :, None]).sum(-2)  # [batch, seq, d]  mpt_multimodal.mpt:33
+        m = mixture(weights[:, None], experts.flatten(0, 1), tokens[..., None], 64, 1, torch.arange(0, 256, 64, device=device), 2)  # [batch, seq, d]  mpt_multimodal.mpt:32
         value = (tokens < 64).to(dtype) * (tokens >= 48).to(dtype)                                    # [batch, seq]
         value = torch.where(value[..., None] != 0, F.linear(lookup(patches, tokens - 48), W_image), 0)  # [batch, seq, d]
         value2 = (tokens >= 0).to(dtype) * (tokens < 48).to(dtype)                                    # [batch, seq]
         value2 = torch.where(value2[..., None] != 0, F.linear(lookup(words, tokens), W_text), 0)      # [batch, seq, d]
         e = value + value2                                                                            # [batch, seq, d]  mpt_multimodal.mpt:31
-        x = F.linear(z, W_shift)[:, None] + (1 + F.linear(z, W_scale))[:, None] * (m + r + e)         # [batch, seq, d]  mpt_multimodal.mpt:41
+        x = F.linear(z, W_shift)[:, None] + (1 + F.linear(z, W_scale))[:, None] * (r + m + e)         # [batch, seq, d]  mpt_multimodal.mpt:41
         t = sum([(tokens >= 48).long()], start=(tokens >= 0).long() - 1)                              # [batch, seq]  mpt_multimodal.mpt:45
         for layer in self.layers:
             x = layer(x, t, rotation_8)
@@ -185,3 +187,11 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
     inside = (ids >= 0) & (ids < table.shape[0])
     rows = F.embedding(torch.where(inside, ids, 0), table.flatten(1))
     return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])
+
+
+def mixture(weights: Tensor | float, table: Tensor, ids: Tensor, size: int, step: int, begins: Tensor | int, bags: int) -> Tensor:
+    """Rows `begins + step * ids` of a table [rows, width], summed with weights over all but the first `bags` dimensions; 0 for an id outside."""
+    at = torch.where((ids >= 0) & (ids < size), ids * step + begins, -1)
+    shares = torch.where(at >= 0, weights, 0.0).to(table.dtype)
+    rows, shares_of = (value.flatten(bags).flatten(0, bags - 1) for value in (at.clamp(min=0).expand_as(shares), shares))
+    return F.embedding_bag(rows, table, per_sample_weights=shares_of, mode="sum").view(*shares.shape[:bags], table.shape[1])

@@ -66,6 +66,14 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
     return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])
 
 
+def mixture(weights: Tensor | float, table: Tensor, ids: Tensor, size: int, step: int, begins: Tensor | int, bags: int) -> Tensor:
+    """Rows `begins + step * ids` of a table [rows, width], summed with weights over all but the first `bags` dimensions; 0 for an id outside."""
+    at = torch.where((ids >= 0) & (ids < size), ids * step + begins, -1)
+    shares = torch.where(at >= 0, weights, 0.0).to(table.dtype)
+    rows, shares_of = (value.flatten(bags).flatten(0, bags - 1) for value in (at.clamp(min=0).expand_as(shares), shares))
+    return F.embedding_bag(rows, table, per_sample_weights=shares_of, mode="sum").view(*shares.shape[:bags], table.shape[1])
+
+
 def shift(x: Tensor, by: int, dim: int, blank: int = 0) -> Tensor:
     """x with every entry `by` places later along a dimension (earlier below 0), and `blank` where nothing came from."""
     length = x.shape[dim]
