@@ -19,8 +19,10 @@ from torch import Tensor
 
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Node, axes_of
+from mptc.ir.number import Monomial
 from mptc.ir.program import Program
 from mptc.ops.leaf import Mask
+from tests.oracle_functions import COMPARISONS, FUNCTIONS
 from tests.quadrature import Integral
 
 Tensors = Mapping[str, Tensor]
@@ -44,6 +46,7 @@ def meaning(program: Program, parameters: Tensors, inputs: Tensors, tokens: int 
     sizes = {**program.sizes, BATCH: batch, SEQ: seq}
     for node in program.inputs:
         sizes |= dict(zip(declared(node), inputs[node.op.label].shape, strict=True))
+    sizes |= {axis: sizes[memory] for axis, memory in program.memories.items()}
     scope = Scope(Given(sizes, parameters, inputs))
     outputs = tuple(full(scope, output.node, output.order) for output in program.outputs)
     loss = None if program.loss is None else scope.value(program.loss)
@@ -83,6 +86,9 @@ class Given:
         if axis.role is Role.CONTEXT:
             return self.sizes.get(axis, self.sizes[SEQ])
         return self.sizes[Axis(axis.role, axis.name)]
+
+    def number(self, coef: Monomial) -> float:
+        return coef.evaluate({base: self.size(base) for base, _ in coef.powers if isinstance(base, Axis)})
 
 
 @dataclass
@@ -159,7 +165,7 @@ def _contract(scope: Scope, node: Node) -> Tensor:
         else:
             wide, value = factors[place]
             factors[place] = (wide, torch.where(among(mask, labels, wide) != 0, value, 0.0))
-    coef = node.op.coef.evaluate(scope.given.sizes)
+    coef = scope.given.number(node.op.coef)
     if not factors:
         return torch.tensor(coef, dtype=torch.float64)
     result = "".join(letters[axis] for axis in node.axes)
@@ -175,7 +181,7 @@ def among(value: Tensor, labels: str, wide: str) -> Tensor:
 
 def _sum(scope: Scope, node: Node) -> Tensor:
     terms = zip(node.op.coefs, scope.lined_up(node), strict=True)
-    return sum((coef.evaluate(scope.given.sizes) * term for coef, term in terms), torch.zeros([], dtype=torch.float64))
+    return sum((scope.given.number(coef) * term for coef, term in terms), torch.zeros([], dtype=torch.float64))
 
 
 # -- reductions -----------------------------------------------------------------------------------------
@@ -239,32 +245,10 @@ def _rope(scope: Scope, node: Node) -> Tensor:
 # -- element by element ----------------------------------------------------------------------------------
 
 
-FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "exp": torch.exp,
-    "log": torch.log,
-    "sin": torch.sin,
-    "cos": torch.cos,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "softplus": lambda z: torch.logaddexp(z, torch.zeros_like(z)),
-    "relu": torch.relu,
-    "relu2": lambda z: torch.relu(z) ** 2,
-    "gelu": lambda z: z * (1 + torch.erf(z / math.sqrt(2))) / 2,
-    "silu": lambda z: z * torch.sigmoid(z),
-    "abs": torch.abs,
-    "sign": torch.sign,
-    "ceil": torch.ceil,
-    "floor": torch.floor,
-}
-
-
 def _map(scope: Scope, node: Node) -> Tensor:
     (value,) = scope.args(node)
     function = FUNCTIONS[node.op.function]
     return Integral.apply(value, function) if node.op.order == -1 else function(value)
-
-
-COMPARISONS = {"<": torch.lt, "<=": torch.le, ">": torch.gt, ">=": torch.ge, "==": torch.eq}
 
 
 def _compare(scope: Scope, node: Node) -> Tensor:
@@ -294,6 +278,14 @@ def _lookup(scope: Scope, node: Node) -> Tensor:
     rows = torch.where(inside.reshape(*ids.shape, *[1] * (table.dim() - 1)), rows, 0.0)
     order = (*node.args[1].axes, *(axis for axis in node.args[0].axes if axis != node.op.axis))
     return rows.permute([order.index(axis) for axis in node.axes])
+
+
+def _entry(scope: Scope, node: Node) -> Tensor:
+    """Σ_entries table · [entry = number]"""
+    axes = axes_of((*node.axes, node.op.axis))
+    table, number = scope.lined_up(node, axes)
+    chosen = number == onto(torch.arange(scope.given.size(node.op.axis)), (node.op.axis,), axes)
+    return torch.where(chosen, table, 0.0).sum(axes.index(node.op.axis))
 
 
 def _next(scope: Scope, node: Node) -> Tensor:
@@ -384,6 +376,7 @@ MEANINGS: dict[str, Callable[[Scope, Node], Any]] = {
     "Where": _where,
     "Extreme": _extreme,
     "Lookup": _lookup,
+    "Entry": _entry,
     "Next": _next,
     "CrossEntropy": _cross_entropy,
     "MeanLoss": _mean_loss,

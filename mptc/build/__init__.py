@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from mptc.build.body import Body, Ledger, Unlowered, loss_of
 from mptc.build.ids import Partitions
+from mptc.build.memories import memories_of
 from mptc.build.ties import ties_of
 from mptc.ir.program import Parameter, Program
 from mptc.model import tree
@@ -18,6 +19,7 @@ def build(model: tree.Model, diagnostics: Diagnostics) -> Program | None:
     try:
         ledger.ties.update(ties_of(model))
         Body(ledger).run(model.body)
+        memories = memories_of(ledger, model)
     except Unlowered as missing:
         diagnostics.add("E0901", missing.span, f"{missing.construct} is not lowered yet", help="the spec is well formed; `mptc check` accepts it")
         return None
@@ -34,6 +36,7 @@ def build(model: tree.Model, diagnostics: Diagnostics) -> Program | None:
         names=ledger.names,
         spans=ledger.spans,
         energies=tuple(ledger.energies),
+        memories=memories,
     )
 
 

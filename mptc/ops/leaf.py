@@ -8,7 +8,7 @@ from itertools import count
 
 import numpy as np
 
-from mptc.ir.axis import BATCH, CTX, SEQ, Axis
+from mptc.ir.axis import BATCH, CTX, SEQ, Axis, Role
 from mptc.ir.node import Kind, Node, Type, absent, axes_of
 from mptc.ops.arrays import Array, Sizes, full
 from mptc.ops.base import Arrangement, Operation, Order, lined_up, merged
@@ -125,19 +125,21 @@ class Position(Leaf):
 
 @dataclass(frozen=True)
 class Length(Leaf):
-    """How many tokens there are. Known at run time only, so a canonical coefficient has it as a factor of its own."""
+    """How many tokens there are, of the sequence or of a memory. Known at run time only, so a canonical coefficient has it as a factor of its own."""
+
+    axis: Axis = SEQ
 
     def infer(self, *types: Type) -> Type:
         return Type(())
 
     def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
-        return np.asarray(float(sizes[SEQ]))
+        return np.asarray(float(sizes[self.axis]))
 
     def torch(self, site: Site) -> str:
-        return site.helper("seq")
+        return site.helper(length(self.axis))
 
     def onnx(self, site: OnnxSite) -> str:
-        return site.emit("Cast", site.size(SEQ), to=site.numbers)
+        return site.emit("Cast", site.size(self.axis), to=site.numbers)
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
@@ -146,7 +148,7 @@ class Length(Leaf):
 
 @dataclass(frozen=True)
 class Index(Leaf):
-    """0, 1, … along an axis."""
+    """0, 1, … along an axis, a dim or a context."""
 
     axis: Axis
 
@@ -160,14 +162,22 @@ class Index(Leaf):
         return True
 
     def torch(self, site: Site) -> str:
-        return f"torch.arange({site.sizes[self.axis]}, device={site.helper('device')})"
+        size = site.sizes[self.axis] if self.axis.role is Role.DIM else site.helper(length(self.axis))
+        return f"torch.arange({size}, device={site.helper('device')})"
 
     def onnx(self, site: OnnxSite) -> str:
-        return site.constant(np.arange(float(site.sizes[self.axis])))
+        if self.axis.role is Role.DIM:
+            return site.constant(np.arange(float(site.sizes[self.axis])))
+        return indicator(site, site.positions(self.axis))
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
-        return (Sample(Index(Axis(CTX.role.DIM, "d")), ()),)
+        return (Sample(Index(Axis(Role.DIM, "d")), ()), Sample(Index(CTX), ()))
+
+
+def length(axis: Axis) -> str:
+    """What a generated module calls the number of tokens along an axis."""
+    return "seq" if axis == SEQ else f"length({axis})"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from mptc.ir.node import Node, Type, absent, make
 from mptc.ops.arrays import Array, Sizes
 from mptc.ops.base import Arrangement, Operation, Order
 from mptc.ops.compare import Compare
-from mptc.ops.contract import product, renamed
+from mptc.ops.contract import product
 from mptc.ops.leaf import Index, Position
 from mptc.ops.onnx_token import onnx_rope
 from mptc.ops.sample import E, K, Sample, of
@@ -50,8 +50,7 @@ class Rope(Operation):
         token = token_axis(node.axes)
         flow = adjoint if self.axis in adjoint.axes else product(adjoint, ones(make(Index(self.axis))))
         if token not in flow.axes:
-            here = make(Position())
-            flow = product(flow, ones(here if token == SEQ else renamed(here, {SEQ: token})))
+            flow = product(flow, ones(make(Position() if token == SEQ else Index(token))))
         return make(Rope(self.axis, self.base, not self.inverse), flow)
 
     def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
@@ -71,7 +70,9 @@ class Rope(Operation):
         return Arrangement((order,), order)
 
     def torch(self, site: Site) -> str:
-        tables = site.helper(f"rotation({site.sizes[self.axis]}, {float(self.base)!r})")
+        token = token_axis(site.node.axes)
+        along = "" if token == SEQ else f", {token}"
+        tables = site.helper(f"rotation({site.sizes[self.axis]}, {float(self.base)!r}{along})")
         return f"{site.helper('rope')}({site.whole(0)}, {tables}{', -1' if self.inverse else ''})"
 
     triton = absent("printed by the region that contains it")

@@ -1,9 +1,8 @@
 """encoder_decoder, compiled by mptc from encoder_decoder.mpt.
 
     tokens: int64 [batch, seq]
-    source: int64 [batch, seq, src]
-    order: int64 [batch, seq, src]
-    mask: float [batch, seq, src]
+    source: int64 [batch, src]
+    mask: float [batch, src]
     -> logits: float [batch, seq, vocab]
 """
 
@@ -33,7 +32,7 @@ class Evaluation(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """One copy of `stack … as encoder`, encoder_decoder.mpt:24."""
+    """One copy of `stack … as encoder`, encoder_decoder.mpt:23."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,20 +46,20 @@ class Encoder(nn.Module):
         W_q, b_q, W_k, b_k, W_v, b_v, W_o, b_o = self.attend()
         pre_mlp_gain, pre_mlp_bias = self.pre_mlp()
         W_in, b_in, W_out, b_out = self.mlp()
-        h = pre_attention_bias + F.rms_norm(m - m.mean(-1)[..., None], (32,), pre_attention_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:25
+        h = pre_attention_bias + F.rms_norm(m - m.mean(-1)[..., None], (32,), pre_attention_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:24
         q = b_q + F.linear(h, W_q.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, src, head, key]  std.mpt:49
         k = b_k + F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, far, head, key]  std.mpt:50
         a = masked_softmax(0.3535533905932738 * (k.transpose(1, 2) @ q.permute(0, 2, 3, 1)), mask[:, None, :, None], -2)  # [batch, head, far, src]  std.mpt:51
         value = b_v + F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                            # [batch, far, head, key]
         o = F.linear((a.mT @ value.transpose(1, 2)).transpose(1, 2).flatten(-2), W_o.flatten(1))      # [batch, src, d]
-        m2 = m + b_o + o                                                                              # [batch, src, d]  encoder_decoder.mpt:26
-        pre_mlp = pre_mlp_bias + F.rms_norm(m + b_o + o - m2.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:27
-        m = b_out + m + b_o + o + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)             # [batch, src, d]  encoder_decoder.mpt:27
+        m2 = m + b_o + o                                                                              # [batch, src, d]  encoder_decoder.mpt:25
+        pre_mlp = pre_mlp_bias + F.rms_norm(m + b_o + o - m2.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:26
+        m = b_out + m + b_o + o + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)             # [batch, src, d]  encoder_decoder.mpt:26
         return m
 
 
 class Decoder(nn.Module):
-    """One copy of `stack … as decoder`, encoder_decoder.mpt:31."""
+    """One copy of `stack … as decoder`, encoder_decoder.mpt:30."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,21 +77,21 @@ class Decoder(nn.Module):
         cross_W_q, cross_b_q, cross_W_k, cross_b_k, cross_W_v, cross_b_v, cross_W_o, cross_b_o = self.cross()
         pre_mlp_gain, pre_mlp_bias = self.pre_mlp()
         W_in, b_in, W_out, b_out = self.mlp()
-        h = pre_attention_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_attention_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:32
+        h = pre_attention_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_attention_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:31
         q = attend_b_q + F.linear(h, attend_W_q.flatten(0, 1)).unflatten(-1, (4, 8))                  # [batch, seq, head, key]  std.mpt:49
         k = attend_b_k + F.linear(h, attend_W_k.flatten(0, 1)).unflatten(-1, (4, 8))                  # [batch, seq, head, key]  std.mpt:50
         value = attend_b_v + F.linear(h, attend_W_v.flatten(0, 1)).unflatten(-1, (4, 8))              # [batch, seq, head, key]
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), is_causal=True)  # [batch, head, seq, key]
-        x = x + attend_b_o + F.linear(o.transpose(1, 2).flatten(-2), attend_W_o.flatten(1))           # [batch, seq, d]  encoder_decoder.mpt:33
-        pre_cross = pre_cross_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_cross_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:34
+        x = x + attend_b_o + F.linear(o.transpose(1, 2).flatten(-2), attend_W_o.flatten(1))           # [batch, seq, d]  encoder_decoder.mpt:32
+        pre_cross = pre_cross_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_cross_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:33
         q = cross_b_q + F.linear(pre_cross, cross_W_q.flatten(0, 1)).unflatten(-1, (4, 8))            # [batch, seq, head, key]  std.mpt:49
         k = cross_b_k + F.linear(encoded, cross_W_k.flatten(0, 1)).unflatten(-1, (4, 8))              # [batch, src, head, key]  std.mpt:50
         value = cross_b_v + F.linear(encoded, cross_W_v.flatten(0, 1)).unflatten(-1, (4, 8))          # [batch, src, head, key]
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None, :])  # [batch, head, seq, key]
-        cross = cross_b_o + F.linear(o.transpose(1, 2).flatten(-2), cross_W_o.flatten(1))             # [batch, seq, d]  encoder_decoder.mpt:34
-        x = x + cross                                                                                 # [batch, seq, d]  encoder_decoder.mpt:34
-        pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:35
-        x = x + b_out + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)                       # [batch, seq, d]  encoder_decoder.mpt:35
+        cross = cross_b_o + F.linear(o.transpose(1, 2).flatten(-2), cross_W_o.flatten(1))             # [batch, seq, d]  encoder_decoder.mpt:33
+        x = x + cross                                                                                 # [batch, seq, d]  encoder_decoder.mpt:33
+        pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:34
+        x = x + b_out + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)                       # [batch, seq, d]  encoder_decoder.mpt:34
         return x
 
 
@@ -164,21 +163,23 @@ class Model(nn.Module):
         for path, parameter in self.named_parameters():
             begin(parameter, path, seed, *self.INITIAL[re.sub(r"\.\d+", ".*", path)])
 
-    def forward(self, tokens: Tensor, source: Tensor, order: Tensor, mask: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+    def forward(self, tokens: Tensor, source: Tensor, mask: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
         batch, seq = tokens.shape[:2]
+        device = tokens.device
         position = torch.arange(seq, device=tokens.device)
+        length_src = source.shape[1]
         encoded_gain, encoded_bias = self.encoded()
         layernorm_gain, layernorm_bias = self.layernorm()
-        x = lookup(self.embed, tokens) + entries(self.place, position, 0)                             # [batch, seq, d]  encoder_decoder.mpt:30
-        m = lookup(self.place, order) + lookup(self.embed, source)                                    # [batch, src, d]  encoder_decoder.mpt:23
+        x = lookup(self.embed, tokens) + entries(self.place, position, 0)                             # [batch, seq, d]  encoder_decoder.mpt:29
+        m = entries(self.place, torch.arange(length_src, device=device), 0) + lookup(self.embed, source)  # [batch, src, d]  encoder_decoder.mpt:22
         mask2 = mask != 0                                                                             # [batch, far]
         for encoder in self.encoder:
             m = encoder(m, mask2)
-        encoded = encoded_bias + F.rms_norm(m - m.mean(-1)[..., None], (32,), encoded_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:29
+        encoded = encoded_bias + F.rms_norm(m - m.mean(-1)[..., None], (32,), encoded_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:28
         mask = mask != 0                                                                              # [batch, src]
         for decoder in self.decoder:
             x = decoder(x, encoded, mask)
-        logits = F.linear(layernorm_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), layernorm_gain, eps=1e-05), self.embed)  # [batch, seq, vocab]  encoder_decoder.mpt:37
+        logits = F.linear(layernorm_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), layernorm_gain, eps=1e-05), self.embed)  # [batch, seq, vocab]  encoder_decoder.mpt:36
         evaluated, probes = None, {}
         if loss:
             evaluated = F.cross_entropy(logits.flatten(0, 1), F.pad(tokens[:, 1:], (0, 1), value=-1).flatten().clamp(min=-1), ignore_index=-1)

@@ -1,7 +1,7 @@
 """mpt_multimodal, compiled by mptc from mpt_multimodal.mpt.
 
     tokens: int64 [batch, seq]
-    z: float [batch, seq, fact]
+    z: float [batch, fact]
     -> logits: float [batch, seq, vocab]
 """
 

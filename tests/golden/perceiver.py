@@ -1,8 +1,8 @@
 """perceiver, compiled by mptc from perceiver.mpt.
 
     asked: float [batch, seq, feature]
-    places: float [batch, seq, src, feature]
-    mask: float [batch, seq, src]
+    places: float [batch, src, feature]
+    mask: float [batch, src]
     answer: int64 [batch, seq]
     -> logits: float [batch, seq, kind]
 """

@@ -1,7 +1,7 @@
 """vit, compiled by mptc from vit.mpt.
 
     patches: float [batch, seq, patch]
-    label: int64 [batch, seq]
+    label: int64 [batch]
     -> logits: float [batch, kind]
 """
 

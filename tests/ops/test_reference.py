@@ -85,8 +85,12 @@ def ask(name: str, scope: dict[str, Any]) -> str:
     if name.partition("(")[0] not in AMBIENT:
         assert name in HELPERS, f"no helper {name}"
         return name
-    if name.endswith(")"):
-        scope[ambient_name(name)] = eval(f"{name.replace('(', '(seq, ')[:-1]}, like)", scope)
+    kind, _, rest = name.partition("(")
+    if kind == "length":
+        return "seq"
+    if kind == "rotation":
+        size, base = rest.rstrip(")").split(", ")[:2]
+        scope[ambient_name(name)] = eval(f"rotation(seq, {size}, {base}, like)", scope)
     return ambient_name(name)
 
 

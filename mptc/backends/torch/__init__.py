@@ -114,10 +114,24 @@ def _ambient(program: Program, function: Function) -> list[str]:
     if "behind" in asked:
         lines.append("behind = position[:, None] - position")
     for name in asked:
-        if name.startswith("rotation"):
+        kind, _, rest = name.partition("(")
+        if kind == "length":
+            lines.append(f"{ambient_name(name)} = {_length(program, rest[:-1])}")
+        if kind == "rotation":
             function.module.helpers.add("rotation")
-            lines.append(f"{ambient_name(name)} = {name.replace('(', '(seq, ')[:-1]}, {like})")
+            size, base, *memory = rest[:-1].split(", ")
+            lines.append(f"{ambient_name(name)} = rotation({_length(program, memory[0]) if memory else 'seq'}, {size}, {base}, {like})")
     return lines
+
+
+def _length(program: Program, memory: str) -> str:
+    """How many tokens a memory has, read off the first input that is one."""
+    for node in program.inputs:
+        assert isinstance(node.op, Input)
+        names = [str(axis) for axis in node.op.order]
+        if memory in names:
+            return f"{node.op.label}.shape[{1 + names.index(memory) + node.op.per_token}]"
+    raise AssertionError(f"no input is along {memory}")
 
 
 def _any_parameter(program: Program) -> str:
@@ -156,8 +170,8 @@ def _page(program: Program, written: Module, model: Class, source: str) -> dict[
 
 
 def _typed(argument: str) -> str:
-    kinds = {"rotation": "tuple[Tensor, Tensor]", "batch": "int", "seq": "int", "dtype": "torch.dtype", "device": "torch.device"}
-    return f"{argument}: {kinds.get(argument.partition('_')[0] if argument.startswith('rotation_') else argument, 'Tensor')}"
+    kinds = {"rotation": "tuple[Tensor, Tensor]", "length": "int", "batch": "int", "seq": "int", "dtype": "torch.dtype", "device": "torch.device"}
+    return f"{argument}: {kinds.get(argument.partition('_')[0] if argument.startswith(('rotation_', 'length_')) else argument, 'Tensor')}"
 
 
 def _pattern(path: str) -> str:
@@ -167,7 +181,7 @@ def _pattern(path: str) -> str:
 def _type_text(node: Node) -> str:
     assert isinstance(node.op, Input)
     kind = "int64" if node.op.kind is Kind.ID else "float"
-    return f"{kind} {_axes_text((BATCH, SEQ, *node.op.order))}"
+    return f"{kind} {_axes_text((BATCH, *((SEQ,) if node.op.per_token else ()), *node.op.order))}"
 
 
 def _axes_text(axes: tuple[Axis, ...]) -> str:

@@ -10,14 +10,14 @@ from mptc.backends.layout import Layout
 from mptc.backends.scopes import Scope
 from mptc.backends.torch.lines import Comments, Plan, Writer, beside
 from mptc.backends.torch.names import Names, camel
-from mptc.ir.axis import BATCH, SEQ
+from mptc.ir.axis import BATCH, Axis, Role
 from mptc.ir.node import Node
 from mptc.ir.program import Parameter, Program
 from mptc.ops.base import Order
-from mptc.ops.leaf import Formal, Input, Param
+from mptc.ops.leaf import Formal, Input, Param, length
 from mptc.ops.region import Loop, Result
 
-AMBIENT = ("batch", "seq", "dtype", "device", "position", "behind", "rotation")
+AMBIENT = ("batch", "seq", "length", "dtype", "device", "position", "behind", "rotation")
 
 
 @dataclass
@@ -65,6 +65,7 @@ class Function(Writer):
         if kind not in AMBIENT:
             self.module.helpers.add(name)
             return name
+        name = self.module.measured(name)
         variable = ambient_name(name)
         if name not in self.made.ambient:
             self.made.ambient.append(name)
@@ -168,8 +169,12 @@ class Function(Writer):
         code = self.fitted(node, order)
         if set(self.layout.order(node)) == set(order):
             return code
-        sizes = ", ".join(self.provide(str(axis)) if axis in (BATCH, SEQ) else str(self.sizes[axis]) for axis in order)
-        return f"torch.broadcast_to({code}, ({sizes}))"
+        return f"torch.broadcast_to({code}, ({', '.join(map(self.size, order))}))"
+
+    def size(self, axis: Axis) -> str:
+        if axis == BATCH:
+            return self.provide("batch")
+        return str(self.sizes[axis]) if axis.role is Role.DIM else self.provide(length(axis))
 
     def repeated(self, op: Loop, body: Scope, states: list[str]) -> list[str]:
         lines = self.scope(body)
@@ -198,12 +203,10 @@ class Function(Writer):
 
 
 def ambient_name(request: str) -> str:
-    """`rotation(64, 10000.0)` is called `rotation_64`."""
+    """`rotation(64, 10000.0)` is called `rotation_64`, `length(mem)` `length_mem`."""
     kind, _, rest = request.partition("(")
-    if not rest:
-        return kind
-    size, base = rest.rstrip(")").split(", ")
-    return f"{kind}_{size}" if base == "10000.0" else f"{kind}_{size}_{base.replace('.', '_').replace('-', '_').replace('+', '')}"
+    parts = [part for part in rest.rstrip(")").split(", ") if part and part != "10000.0"]
+    return "_".join([kind, *(part.replace(".", "_").replace("-", "_").replace("+", "") for part in parts)])
 
 
 class Module:
@@ -218,6 +221,16 @@ class Module:
             owner = parameter.path.rpartition("[*].")
             self._below.setdefault(owner[0] + owner[1], []).append(parameter)
         self._names: set[str] = {"Model", "Output", "Evaluation", "Parameters"}
+
+    def measured(self, request: str) -> str:
+        """What is asked of a context, asked of what is as long: a memory that came in, or else the sequence."""
+        kind, _, rest = request.partition("(")
+        *parts, axis = rest.rstrip(")").split(", ")
+        if kind != "length" and len(parts) != 2:
+            return request
+        memory = next((str(memory) for context, memory in self.program.memories.items() if str(context) == axis), None)
+        parts += [] if memory is None else [memory]
+        return f"{kind}({', '.join(parts)})" if parts else "seq"
 
     def sites(self, path: str) -> tuple[dict[str, Site], list[Parameter]]:
         """Call sites and parameters of a class: those whose path is below its own, not in a stack inside it."""

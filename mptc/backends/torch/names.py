@@ -21,7 +21,7 @@ class Names:
     def take(self, hint: str, fresh: bool = False) -> str:
         """A name like the hint that nothing holds; `fresh`: that nothing ever held, for what is there when the function begins."""
         candidate, number = hint, 1
-        if candidate in self.taken or candidate.startswith("rotation_"):
+        if candidate in self.taken or candidate.startswith(("rotation_", "length_")):
             candidate = hint = f"{hint}_"
         while candidate in (self.ever if fresh else self.held) or candidate in self.taken:
             number += 1
