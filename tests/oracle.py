@@ -46,7 +46,7 @@ def meaning(program: Program, parameters: Tensors, inputs: Tensors, tokens: int 
     sizes = {**program.sizes, BATCH: batch, SEQ: seq}
     for node in program.inputs:
         sizes |= dict(zip(declared(node), inputs[node.op.label].shape, strict=True))
-    sizes |= {axis: sizes[memory] for axis, memory in program.memories.items()}
+    sizes |= {axis: sizes[memory] for axis, memory in program.memories.items() if memory in sizes}
     scope = Scope(Given(sizes, parameters, inputs))
     outputs = tuple(full(scope, output.node, output.order) for output in program.outputs)
     loss = None if program.loss is None else scope.value(program.loss)

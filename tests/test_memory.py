@@ -52,6 +52,7 @@ BODIES = {
     "places under another name": "c = written[notes -> far]\n  output y = x + sum[far](softmax[far](sum[d](x * c) + 0.1 * index(far)) * c)",
     "learned places": "output y = x + sum[notes](written^2 * lookup[places](P, index(notes)))",
     "places in a condition": "output y = x + sum[notes](only(written, index(notes) > 2)) + sum[notes](only(written, index(notes) == position))",
+    "some of itself": "m = tanh(sum[far](only(written[notes -> far], index(far) < index(notes))))\n  output y = x * sum[notes](m^2)",
     "distances": "output y = x + sum[notes](exp(-abs(distance(notes))) * written)",
     "places of tokens": "c = all(x)\n  output y = sum[ctx](index(ctx) * c) - sum[ctx](all(position) * c) + x * mean[ctx](c * distance(ctx))",
     "a block on tokens": "output y = near(x, all(x)) + behind(x, all(x))",

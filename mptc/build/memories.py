@@ -26,8 +26,7 @@ def memories_of(ledger: Ledger, model: tree.Model) -> dict[Axis, Axis]:
         for axis in _measures(node):
             if axis in several:
                 raise Unlowered(f"a length or a place along `{axis}`, which stands for {len(several[axis])} different axes", node.span or model.span)
-    single = {axis: next(iter(found)) for axis, found in ledger.contexts.items() if axis not in several}
-    return {axis: memory for axis, memory in single.items() if memory != SEQ}
+    return {axis: next(iter(found)) if len(found) == 1 else axis for axis, found in ledger.contexts.items() if SEQ not in found}
 
 
 def _everything(ledger: Ledger) -> Iterator[Node]:

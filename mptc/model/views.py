@@ -45,11 +45,13 @@ def _only(site: Site) -> Shape:
     if axis is None:
         return UNKNOWN
     site.axes = (axis,)
-    more = [each for each in condition.axes if each != axis]
+    more = [each for each in condition.axes if not is_context(each)]
     if more:
         message = f"the condition of `only` is one number for each token or pair of tokens, and this also has the axes {brackets(more)}"
         return site.fail("E0317", site.args[1].span, message, f"reduce {words(more)} first")
-    return Shape(view.axes, max(view.per, condition.per), view.vocabulary, view.limited)
+    seers = tuple(each for each in condition.axes if each != axis)  # the tokens of a memory, which see those of the view
+    limited = view.limited | condition.limited.intersection(seers)
+    return Shape(ordered((*view.axes, *seers)), max(view.per, condition.per), view.vocabulary, limited)
 
 
 def _context_of(site: Site, view: Shape) -> Axis | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from mptc.ir.axis import BATCH, SEQ, Axis, Role
+from mptc.ir.axis import BATCH, Axis, Role
 from mptc.ir.node import axes_of
 from mptc.ops.onnx_text import aligned, call, condition, lined, scaled, shaped
 from mptc.ops.site import OnnxSite
@@ -77,8 +77,9 @@ def onnx_stream(self: Stream, site: OnnxSite) -> str:
     ((width,), (inner,)) = (self.width(node), self.inner)
     static = all(not isinstance(base, Axis) or base.role is Role.DIM for base, _ in self.scale.powers)
     scale = self.scale.evaluate(site.sizes) if static else 1.0
-    query = _folded(site, site.inputs[0] if static else scaled(site, site.inputs[0], self.scale), 0, heads, inner)
-    key, value = (_folded(site, site.inputs[place], place, key_heads, last) for place, last in ((1, inner), (2, width)))
+    query = _folded(site, site.inputs[0] if static else scaled(site, site.inputs[0], self.scale), 0, (*heads, self.asker, inner))
+    token = self.token(node)
+    key, value = (_folded(site, site.inputs[place], place, (*key_heads, token, last)) for place, last in ((1, inner), (2, width)))
     allowed, seen = _allowed(self, site, heads)
     out = site.emit("Attention", query, key, value, *([allowed] if allowed else []), scale=scale, is_causal=int(self.causal))
     if seen:
@@ -86,11 +87,17 @@ def onnx_stream(self: Stream, site: OnnxSite) -> str:
         out = site.emit("Where", condition(site, anything), out, site.constant(0.0))
     if len(heads) != 1:
         out = shaped(site, out, 0, *(site.sizes[axis] for axis in heads), EVERY_TOKEN, site.sizes[width])
-    return lined(site, out, (BATCH, *heads, SEQ, width), node.axes)
+    return lined(site, out, (BATCH, *heads, self.asker, width), node.axes)
 
 
-def _folded(site: OnnxSite, name: str, place: int, heads: Sequence[Axis], last: Axis) -> str:
-    name = lined(site, name, site.node.args[place].axes, (BATCH, *heads, SEQ, last))
+def _folded(site: OnnxSite, name: str, place: int, order: Sequence[Axis]) -> str:
+    """[batch, heads, tokens, size] of [batch, heads…, tokens, size]; what lacks the batch is repeated."""
+    *heads, _, last = order
+    own = site.node.args[place].axes
+    name = lined(site, name, own, (BATCH, *order) if BATCH in own else order)
+    if BATCH not in own:
+        lengths = site.emit("Concat", site.emit("Unsqueeze", site.size(BATCH), site.constant([0])), site.constant([1] * len(order)), axis=0)
+        name = site.emit("Expand", site.emit("Unsqueeze", name, site.constant([0])), lengths)
     if len(heads) == 1:
         return name
     return shaped(site, name, 0, math.prod(site.sizes[axis] for axis in heads), EVERY_TOKEN, site.sizes[last])
@@ -108,12 +115,12 @@ def _allowed(self: Stream, site: OnnxSite, heads: Sequence[Axis]) -> tuple[str, 
 
 def _pairs(self: Stream, site: OnnxSite, place: int, heads: Sequence[Axis]) -> str:
     """A mask or bias as `Attention` broadcasts it: [.., heads, tokens, tokens], heads folded where it has any."""
-    own, whole = site.node.args[place].axes, (BATCH, *heads, SEQ, self.over)
+    own, whole = site.node.args[place].axes, (BATCH, *heads, self.asker, self.over)
     if not set(own) & set(heads):
-        whole = (BATCH, Axis(Role.DIM, ""), SEQ, self.over)
+        whole = (BATCH, Axis(Role.DIM, ""), self.asker, self.over)
     name = lined(site, site.inputs[place], own, whole)
-    if SEQ not in own or self.over not in own:
-        lengths = [site.emit("Unsqueeze", site.size(axis), site.constant([0])) for axis in (SEQ, self.over)]
+    if self.asker not in own or self.over not in own:
+        lengths = [site.emit("Unsqueeze", site.size(axis), site.constant([0])) for axis in (self.asker, self.over)]
         name = site.emit("Expand", name, site.emit("Concat", *lengths, axis=0))
     if len(heads) < 2 or not set(own) & set(heads):
         return name

@@ -49,9 +49,9 @@ class Encoder(nn.Module):
         h = pre_attention_bias + F.rms_norm(m - m.mean(-1)[..., None], (32,), pre_attention_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:24
         q = b_q + F.linear(h, W_q.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, src, head, key]  std.mpt:49
         k = b_k + F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, far, head, key]  std.mpt:50
-        a = masked_softmax(0.3535533905932738 * (k.transpose(1, 2) @ q.permute(0, 2, 3, 1)), mask[:, None, :, None], -2)  # [batch, head, far, src]  std.mpt:51
         value = b_v + F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                            # [batch, far, head, key]
-        o = F.linear((a.mT @ value.transpose(1, 2)).transpose(1, 2).flatten(-2), W_o.flatten(1))      # [batch, src, d]
+        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None, :])  # [batch, head, src, key]
+        o = F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                                   # [batch, src, d]
         m2 = m + b_o + o                                                                              # [batch, src, d]  encoder_decoder.mpt:25
         pre_mlp = pre_mlp_bias + F.rms_norm(m + b_o + o - m2.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:26
         m = b_out + m + b_o + o + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)             # [batch, src, d]  encoder_decoder.mpt:26
@@ -241,10 +241,3 @@ def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
     rows = table.flatten(shared + 1) if rest else table[..., None]
     taken = rows.gather(shared, places[..., None].expand(*places.shape, rows.shape[-1]))
     return taken.reshape(*index.shape, *table.shape[shared + 1 :]) * inside.reshape(*index.shape, *[1] * rest)
-
-
-def masked_softmax(scores: Tensor, mask: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """Softmax over what the mask shows; 0 where it shows nothing at all."""
-    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = (scores - torch.logsumexp(scores, dim, keepdim=True)).exp()
-    return weights.masked_fill(~mask, 0.0)

@@ -52,7 +52,7 @@ class Layer(nn.Module):
         x = x + b_o + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                         # [batch, seq, d]  gpt2.mpt:22
         pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  gpt2.mpt:23
         x2 = b_in + F.linear(pre_mlp, W_in)                                                           # [batch, seq, hidden]  std.mpt:76
-        out = F.linear(x2 * (1 + torch.tanh(0.7978845608028654 * x2 + 0.035677408136300125 * x2.pow(3))), W_out)  # [batch, seq, d]
+        out = F.linear(x2 * (1 + torch.tanh(0.035677408136300125 * x2.pow(3) + 0.7978845608028654 * x2)), W_out)  # [batch, seq, d]
         x = x + b_out + out / 2                                                                       # [batch, seq, d]  gpt2.mpt:23
         return x
 

@@ -51,7 +51,7 @@ class Layer(nn.Module):
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=value.permute(2, 0, 1)[None, :, :, :], scale=1)  # [batch, head, seq, key]
         x = x + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                               # [batch, seq, d]  t5_bias.mpt:45
         pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  t5_bias.mpt:46
-        x = F.linear(F.relu(F.linear(pre_mlp, W_in)), W_out) + x                                      # [batch, seq, d]  t5_bias.mpt:46
+        x = x + F.linear(F.relu(F.linear(pre_mlp, W_in)), W_out)                                      # [batch, seq, d]  t5_bias.mpt:46
         return x
 
 

@@ -75,7 +75,7 @@ class Layer(nn.Module):
         answer = b_out + out / 2                                                                      # [batch, seq, d]  yuriiformer.mpt:38
         x2 = after_mlp_beta * after_attention + answer * after_mlp_gamma                              # [batch, seq, d]  yuriiformer.mpt:19
         after_mlp = after_mlp_layernorm_bias + F.rms_norm(x2 - x2.mean(-1)[..., None], (32,), after_mlp_layernorm_gain, eps=1e-05)  # [batch, seq, d]  yuriiformer.mpt:38
-        x = after_mlp + x                                                                             # [batch, seq, d]  yuriiformer.mpt:39
+        x = x + after_mlp                                                                             # [batch, seq, d]  yuriiformer.mpt:39
         return after_mlp, x
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from mptc.backends.torch import helpers
 from mptc.backends.torch.function import AMBIENT, ambient_name
 from mptc.backends.torch.site import TorchSite
-from mptc.ir.axis import SEQ, Role
+from mptc.ir.axis import BATCH, SEQ, Role
 from mptc.ir.node import Node
 from mptc.ops.base import Operation, Order
 from mptc.ops.contract import Contract
@@ -76,7 +76,7 @@ def ambient() -> dict[str, Any]:
     """The names that a line of a generated module may use."""
     position = torch.arange(SIZES[SEQ])
     like = torch.zeros((), dtype=torch.float64)
-    known = {"seq": SIZES[SEQ], "position": position, "behind": position[:, None] - position}
+    known = {"batch": SIZES[BATCH], "seq": SIZES[SEQ], "position": position, "behind": position[:, None] - position}
     module = SimpleNamespace(training=False)
     return {"torch": torch, "F": F, "self": module, **HELPERS, **known, "device": like.device, "dtype": like.dtype, "like": like}
 
