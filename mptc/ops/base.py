@@ -59,13 +59,16 @@ class Operation(Op, abstract=True):
     """An op with a memory order; pointwise unless it says otherwise.
 
     An exact value is an integer or a boolean whatever the dtype of the parameters (positions, comparisons, masks), and becomes a number
-    of that dtype where it meets one. `takes_exact` lists the arguments that are fine as they are.
+    where it meets one. `takes_exact` lists the arguments that are fine as they are, `takes_scalar` those that may be numbers of Python's.
     """
 
     def is_exact(self, node: Node) -> bool:
         return False
 
     def takes_exact(self, node: Node, index: int) -> bool:
+        return False
+
+    def takes_scalar(self, node: Node, index: int, sizes: Mapping[Axis, int]) -> bool:
         return False
 
     def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:

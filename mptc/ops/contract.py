@@ -117,6 +117,9 @@ class Contract(Operation):
     def takes_exact(self, node: Node, index: int) -> bool:
         return self.renames
 
+    def takes_scalar(self, node: Node, index: int, sizes: Sizes) -> bool:
+        return True
+
     torch = contract_text.torch_contract
 
     def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
@@ -173,6 +176,9 @@ class Sum(Operation):
 
     def takes_exact(self, node: Node, index: int) -> bool:
         return self.is_exact(node)
+
+    def takes_scalar(self, node: Node, index: int, sizes: Sizes) -> bool:
+        return True
 
     torch = contract_text.torch_sum
     triton = absent("printed by the region that contains it")

@@ -39,7 +39,7 @@ class Layer(nn.Module):
         self.pre_mlp = Parameters(gain=empty(32), bias=empty(32))  # [d], [d]
         self.mlp = Parameters(W_in=empty(128, 32), b_in=empty(128), W_out=empty(32, 128), b_out=empty(32))  # [hidden, d], [hidden], [d, hidden], [d]
 
-    def forward(self, x: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, value: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
         pre_attention_gain, pre_attention_bias = self.pre_attention()
         W_q, W_k, W_v, W_o = self.attend_near()
         pre_mlp_gain, pre_mlp_bias = self.pre_mlp()
@@ -48,7 +48,7 @@ class Layer(nn.Module):
         q = F.linear(h, W_q.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
         k = F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
         v = F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
-        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=value.mT[None, :, None, :].masked_fill(~mask, -torch.inf))  # [batch, head, seq, key]
+        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=value.to(dtype)[None, :, :, :].masked_fill(~mask, -torch.inf))  # [batch, head, seq, key]
         x = x + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                               # [batch, seq, d]  alibi.mpt:29
         pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  alibi.mpt:30
         x = x + b_out + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)                       # [batch, seq, d]  alibi.mpt:30
@@ -90,16 +90,17 @@ class Model(nn.Module):
     def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
         batch, seq = tokens.shape[:2]
         dtype = next(self.parameters()).dtype
+        wide = torch.float64 if next(self.parameters()).dtype == torch.float64 else torch.float32
         device = tokens.device
         position = torch.arange(seq, device=tokens.device)
         behind = position[:, None] - position
         gain, bias = self.layernorm()
         x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  alibi.mpt:26
-        slope = torch.exp(-1.3862943611198906 * (1 + torch.arange(4, device=device)).to(dtype))       # [head]  alibi.mpt:18
-        value = slope * position.to(dtype)[:, None]                                                   # [seq, head]
+        slope = torch.exp(-1.3862943611198906 * (1 + torch.arange(4, device=device)).to(wide))        # [head]  alibi.mpt:18
+        value = slope[:, None, None] * (position - position[:, None]).to(wide)                        # [head, seq, ctx]
         mask = behind >= 0                                                                            # [seq, ctx]
         for layer in self.layers:
-            x = layer(x, value, mask)
+            x = layer(x, value, mask, dtype)
         logits = F.linear(bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), gain, eps=1e-05), self.embed)  # [batch, seq, vocab]  alibi.mpt:32
         evaluated, probes = None, {}
         if loss:

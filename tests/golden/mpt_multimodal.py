@@ -101,7 +101,7 @@ class Model(nn.Module):
 
     def forward(self, tokens: Tensor, z: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
         batch, seq = tokens.shape[:2]
-        dtype = next(self.parameters()).dtype
+        wide = torch.float64 if next(self.parameters()).dtype == torch.float64 else torch.float32
         device = tokens.device
         rotation_8 = rotation(seq, 8, 10000.0, next(self.parameters()))
         words, patches, W_text, W_image, experts, B, W_mix, W_basis, W_scale, W_shift = self.embedded()
@@ -110,9 +110,9 @@ class Model(nn.Module):
         r = mixture(value[:, None], B.flatten(0, 1), tokens[..., None], 64, 1, torch.arange(0, 512, 64, device=device), 2)  # [batch, seq, d]  mpt_multimodal.mpt:33
         weights = torch.softmax(F.linear(z, W_mix), -1)                                               # [batch, expert]
         m = mixture(weights[:, None], experts.flatten(0, 1), tokens[..., None], 64, 1, torch.arange(0, 256, 64, device=device), 2)  # [batch, seq, d]  mpt_multimodal.mpt:32
-        value = (tokens < 64).to(dtype) * (tokens >= 48).to(dtype)                                    # [batch, seq]
+        value = (tokens < 64).to(wide) * (tokens >= 48).to(wide)                                      # [batch, seq]
         value = torch.where(value[..., None] != 0, F.linear(lookup(patches, tokens - 48), W_image), 0)  # [batch, seq, d]
-        value2 = (tokens >= 0).to(dtype) * (tokens < 48).to(dtype)                                    # [batch, seq]
+        value2 = (tokens >= 0).to(wide) * (tokens < 48).to(wide)                                      # [batch, seq]
         value2 = torch.where(value2[..., None] != 0, F.linear(lookup(words, tokens), W_text), 0)      # [batch, seq, d]
         e = value + value2                                                                            # [batch, seq, d]  mpt_multimodal.mpt:31
         x = F.linear(z, W_shift)[:, None] + (1 + F.linear(z, W_scale))[:, None] * (r + m + e)         # [batch, seq, d]  mpt_multimodal.mpt:41

@@ -78,7 +78,7 @@ def ambient() -> dict[str, Any]:
     like = torch.zeros((), dtype=torch.float64)
     known = {"batch": SIZES[BATCH], "seq": SIZES[SEQ], "position": position, "behind": position[:, None] - position}
     module = SimpleNamespace(training=False)
-    return {"torch": torch, "F": F, "self": module, **HELPERS, **known, "device": like.device, "dtype": like.dtype, "like": like}
+    return {"torch": torch, "F": F, "self": module, **HELPERS, **known, "device": like.device, "dtype": like.dtype, "wide": like.dtype, "like": like}
 
 
 def ask(name: str, scope: dict[str, Any]) -> str:

@@ -20,6 +20,12 @@ from mptc.ops.leaf import Input
 from mptc.ops.region import Loop, everything
 from mptc.source.text import Span
 
+KINDS = {
+    "rotation": "tuple[Tensor, Tensor]",
+    **dict.fromkeys(("batch", "seq", "length"), "int"),
+    **dict.fromkeys(("dtype", "wide"), "torch.dtype"),
+    "device": "torch.device",
+}
 PASSES = 6  # of writing a module again, each breaking the lines that the one before found too long
 
 
@@ -64,14 +70,14 @@ def _model(program: Program, written: Module) -> Class:
     function = Function(written, made, Names())
     for node in program.inputs:
         assert isinstance(node.op, Input)
-        function.text[node] = node.op.label
-        function.names.held.add(node.op.label)
+        function.text[node] = function.names.take(node.op.label)
         made.arguments.append(node.op.label)
     needed = set(everything([output.node for output in program.outputs]))
     lines = function.scope(made.scope, needed)
     results = [function.expanded_to(output.node, output.order) for output in program.outputs]
     lines += _evaluation(program, function, needed, results)
-    made.lines = [*_ambient(program, function), *written.unpacked(made), *lines, f"return Output({', '.join(results)})"]
+    renamed = [f"{function.text[node]} = {label}" for node, label in zip(program.inputs, made.arguments, strict=True) if function.text[node] != label]
+    made.lines = [*renamed, *_ambient(program, function), *written.unpacked(made), *lines, f"return Output({', '.join(results)})"]
     return made
 
 
@@ -100,43 +106,43 @@ def _evaluation(program: Program, function: Function, needed: set[Node], results
 def _ambient(program: Program, function: Function) -> list[str]:
     """What depends on the length of the sequence alone, computed once."""
     asked = function.made.ambient
-    first = next(node for node in program.inputs if SEQ in node.axes)
-    assert isinstance(first.op, Input)
-    like = _any_parameter(program)
+    first = function.text[next(node for node in program.inputs if SEQ in node.axes)]
+    like = _any_parameter(program, function)
     lines = []
     text = "\n".join([*function.made.lines, *asked])
     if asked or "seq" in text:
-        lines.append(f"batch, seq = {first.op.label}.shape[:2]")
+        lines.append(f"batch, seq = {first}.shape[:2]")
     lines += [f"dtype = {like}.dtype"] if "dtype" in asked else []
-    lines += [f"device = {first.op.label}.device"] if "device" in asked else []
+    lines += [f"wide = torch.float64 if {like}.dtype == torch.float64 else torch.float32"] if "wide" in asked else []
+    lines += [f"device = {first}.device"] if "device" in asked else []
     if any(name in ("position", "behind") for name in asked):
-        lines.append(f"position = torch.arange(seq, device={first.op.label}.device)")
+        lines.append(f"position = torch.arange(seq, device={first}.device)")
     if "behind" in asked:
         lines.append("behind = position[:, None] - position")
     for name in asked:
         kind, _, rest = name.partition("(")
         if kind == "length":
-            lines.append(f"{ambient_name(name)} = {_length(program, rest[:-1])}")
+            lines.append(f"{ambient_name(name)} = {_length(program, function, rest[:-1])}")
         if kind == "rotation":
             function.module.helpers.add("rotation")
             size, base, *memory = rest[:-1].split(", ")
-            lines.append(f"{ambient_name(name)} = rotation({_length(program, memory[0]) if memory else 'seq'}, {size}, {base}, {like})")
+            lines.append(f"{ambient_name(name)} = rotation({_length(program, function, memory[0]) if memory else 'seq'}, {size}, {base}, {like})")
     return lines
 
 
-def _length(program: Program, memory: str) -> str:
+def _length(program: Program, function: Function, memory: str) -> str:
     """How many tokens a memory has, read off the first input that is one."""
     for node in program.inputs:
         assert isinstance(node.op, Input)
         names = [str(axis) for axis in node.op.order]
         if memory in names:
-            return f"{node.op.label}.shape[{1 + names.index(memory) + node.op.per_token}]"
+            return f"{function.text[node]}.shape[{1 + names.index(memory) + node.op.per_token}]"
     raise AssertionError(f"no input is along {memory}")
 
 
-def _any_parameter(program: Program) -> str:
+def _any_parameter(program: Program, function: Function) -> str:
     """Something that has the dtype of the model."""
-    numbers = [node.op.label for node in program.inputs if isinstance(node.op, Input) and node.type.kind is Kind.NUMBER]
+    numbers = [function.text[node] for node in program.inputs if node.type.kind is Kind.NUMBER]
     return "next(self.parameters())" if program.parameters else (numbers or ["torch.empty(0)"])[0]
 
 
@@ -157,7 +163,7 @@ def _page(program: Program, written: Module, model: Class, source: str) -> dict[
             {
                 "name": made.name,
                 "init": _init(program, made, written),
-                "arguments": [_typed(argument) for argument in made.arguments],
+                "arguments": [f"{argument}: Tensor" if made is model else _typed(argument) for argument in made.arguments],
                 "returns": "Tensor" if made.states == 1 else f"tuple[{', '.join(['Tensor'] * made.states)}]",
                 "lines": aligned(made.lines),
                 "doc": _doc(program, made),
@@ -170,8 +176,8 @@ def _page(program: Program, written: Module, model: Class, source: str) -> dict[
 
 
 def _typed(argument: str) -> str:
-    kinds = {"rotation": "tuple[Tensor, Tensor]", "length": "int", "batch": "int", "seq": "int", "dtype": "torch.dtype", "device": "torch.device"}
-    return f"{argument}: {kinds.get(argument.partition('_')[0] if argument.startswith(('rotation_', 'length_')) else argument, 'Tensor')}"
+    kind = argument.partition("_")[0] if argument.startswith(("rotation_", "length_")) else argument
+    return f"{argument}: {KINDS.get(kind, 'Tensor')}"
 
 
 def _pattern(path: str) -> str:

@@ -10,14 +10,15 @@ from mptc.backends.layout import Layout
 from mptc.backends.scopes import Scope
 from mptc.backends.torch.lines import Comments, Plan, Writer, beside
 from mptc.backends.torch.names import Names, camel
+from mptc.backends.torch.site import cast, reordered
 from mptc.ir.axis import BATCH, Axis, Role
-from mptc.ir.node import Node
+from mptc.ir.node import Kind, Node
 from mptc.ir.program import Parameter, Program
 from mptc.ops.base import Order
 from mptc.ops.leaf import Formal, Input, Param, length
 from mptc.ops.region import Loop, Result
 
-AMBIENT = ("batch", "seq", "length", "dtype", "device", "position", "behind", "rotation")
+AMBIENT = ("batch", "seq", "length", "dtype", "wide", "device", "position", "behind", "rotation")
 
 
 @dataclass
@@ -146,8 +147,8 @@ class Function(Writer):
         order = self.layout.order(formal)
         code = self.code(initial)
         self.spend_one(initial, loop)
-        free = initial in self.text and self.left.get(initial) == 0 and self.layout.order(initial) == order and not self._lasting(initial)
-        if free:
+        same = self.layout.grade(initial) is self.layout.grade(formal) and self.layout.order(initial) == order
+        if same and initial in self.text and self.left.get(initial) == 0 and not self._lasting(initial):
             self.names.held.add(code)
             self.text[formal] = code
             return code, []
@@ -166,7 +167,11 @@ class Function(Writer):
         return self.expanded_to(node, self.layout.order(like))
 
     def expanded_to(self, node: Node, order: Order) -> str:
-        code = self.fitted(node, order)
+        """A value that leaves the graph, as a number of the parameters' dtype."""
+        own, code = self.layout.order(node), self.code(node)
+        if node.type.kind is Kind.NUMBER:
+            code = cast(code, self.layout.grade(node), self.provide)
+        code = reordered(code, own, tuple(axis if axis in own else None for axis in order))
         if set(self.layout.order(node)) == set(order):
             return code
         return f"torch.broadcast_to({code}, ({', '.join(map(self.size, order))}))"

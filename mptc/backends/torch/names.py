@@ -6,7 +6,7 @@ import builtins
 import keyword
 
 IMPORTED = ("F", "torch", "nn", "Tensor", "NamedTuple", "Callable", "hashlib", "re")
-LOCAL = ("self", "batch", "seq", "device", "dtype", "position", "behind", "loss", "probe", "probes", "evaluated")
+LOCAL = ("self", "batch", "seq", "device", "dtype", "wide", "position", "behind", "loss", "probe", "probes", "evaluated")
 TAKEN = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *IMPORTED, *LOCAL})
 
 
