@@ -22,7 +22,8 @@ from mptc.ir.node import Node, axes_of
 from mptc.ir.number import Monomial
 from mptc.ir.program import Program
 from mptc.ops.leaf import Mask
-from tests.oracle_functions import COMPARISONS, FUNCTIONS
+from tests.oracle_functions import COMPARISONS, FUNCTIONS, onto
+from tests.oracle_ids import IDS
 from tests.quadrature import Integral
 
 Tensors = Mapping[str, Tensor]
@@ -63,11 +64,6 @@ def full(scope: Scope, node: Node, axes: tuple[Axis, ...]) -> Tensor:
     """A value with exactly these axes in this order, repeated along those that it is constant along."""
     wide = onto(scope.value(node), node.axes, axes_of(axes))
     return wide.expand([scope.given.size(axis) for axis in axes_of(axes)]).permute([axes_of(axes).index(axis) for axis in axes])
-
-
-def onto(value: Tensor, axes: tuple[Axis, ...], wider: tuple[Axis, ...]) -> Tensor:
-    """A dimension of size 1 for every axis that the value lacks."""
-    return value.reshape([value.shape[axes.index(axis)] if axis in axes else 1 for axis in wider])
 
 
 @dataclass
@@ -266,53 +262,6 @@ def _extreme(scope: Scope, node: Node) -> Tensor:
     return torch.where(left >= right if node.op.largest else left <= right, left, right)
 
 
-# -- ids and losses -------------------------------------------------------------------------------------
-
-
-def _lookup(scope: Scope, node: Node) -> Tensor:
-    table, ids = scope.args(node)
-    ids = ids - node.op.offset
-    place = node.args[0].axes.index(node.op.axis)
-    inside = (ids >= 0) & (ids < table.shape[place])
-    rows = table.movedim(place, 0)[torch.where(inside, ids, 0)]
-    rows = torch.where(inside.reshape(*ids.shape, *[1] * (table.dim() - 1)), rows, 0.0)
-    order = (*node.args[1].axes, *(axis for axis in node.args[0].axes if axis != node.op.axis))
-    return rows.permute([order.index(axis) for axis in node.axes])
-
-
-def _entry(scope: Scope, node: Node) -> Tensor:
-    """Σ_entries table · [entry = number]"""
-    axes = axes_of((*node.axes, node.op.axis))
-    table, number = scope.lined_up(node, axes)
-    chosen = number == onto(torch.arange(scope.given.size(node.op.axis)), (node.op.axis,), axes)
-    return torch.where(chosen, table, 0.0).sum(axes.index(node.op.axis))
-
-
-def _next(scope: Scope, node: Node) -> Tensor:
-    (ids,) = scope.args(node)
-    place = node.axes.index(SEQ)
-    return torch.cat((ids.narrow(place, 1, ids.shape[place] - 1), torch.full_like(ids.narrow(place, 0, 1), -1)), dim=place)
-
-
-def _cross_entropy(scope: Scope, node: Node) -> Tensor:
-    axes = axes_of((*node.args[1].axes, *node.args[0].axes))
-    logits, ids = scope.lined_up(node, axes)
-    place = axes.index(node.op.axis)
-    one_hot = ids == onto(torch.arange(logits.shape[place]), (node.op.axis,), axes)
-    counts = (ids >= 0).squeeze(place)
-    chosen = torch.where(one_hot, logits, 0.0).sum(place)
-    losses = torch.where(counts, logits.logsumexp(place) - chosen, 0.0)
-    return losses.sum() / counts.expand(losses.shape).sum() if node.op.mean else losses
-
-
-def _mean_loss(scope: Scope, node: Node) -> Tensor:
-    value, *ids = scope.lined_up(node, axes_of(axis for arg in node.args for axis in arg.axes))
-    counts = torch.ones_like(value)
-    for each in ids:
-        counts = counts * (each >= 0)
-    return (value * counts).sum() / counts.sum()
-
-
 # -- regions --------------------------------------------------------------------------------------------
 
 
@@ -359,6 +308,7 @@ def _view(scope: Scope, node: Node) -> Tensor:
 
 
 MEANINGS: dict[str, Callable[[Scope, Node], Any]] = {
+    **IDS,
     "Param": _param,
     "Input": _input,
     "Position": lambda scope, node: torch.arange(scope.given.size(SEQ)).double(),
@@ -375,11 +325,6 @@ MEANINGS: dict[str, Callable[[Scope, Node], Any]] = {
     "Compare": _compare,
     "Where": _where,
     "Extreme": _extreme,
-    "Lookup": _lookup,
-    "Entry": _entry,
-    "Next": _next,
-    "CrossEntropy": _cross_entropy,
-    "MeanLoss": _mean_loss,
     "Derivative": _derivative,
     "Loop": _loop,
     "Result": lambda scope, node: scope.value(node.args[0])[node.op.index],

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mptc.ir.axis import Axis
+
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "exp": torch.exp,
     "log": torch.log,
@@ -27,3 +29,8 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 COMPARISONS = {"<": torch.lt, "<=": torch.le, ">": torch.gt, ">=": torch.ge, "==": torch.eq}
+
+
+def onto(value: Tensor, axes: tuple[Axis, ...], wider: tuple[Axis, ...]) -> Tensor:
+    """A dimension of size 1 for every axis that the value lacks."""
+    return value.reshape([value.shape[axes.index(axis)] if axis in axes else 1 for axis in wider])

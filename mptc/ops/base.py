@@ -75,6 +75,13 @@ class Operation(Op, abstract=True):
         return pointwise(orders)
 
 
+def is_truth(node: Node) -> bool:
+    """Whether a value is a boolean where it is printed: a comparison or a mask, whoever sees it and from wherever."""
+    while node.op.name == "shift" or getattr(node.op, "renames", False):
+        node = node.args[0]
+    return node.op.name in ("compare", "mask")
+
+
 class OfIds(Operation, abstract=True):
     """Ids from ids, one for one."""
 

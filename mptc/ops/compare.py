@@ -9,7 +9,7 @@ import numpy as np
 
 from mptc.ir.node import Node, Type, absent, axes_of, make
 from mptc.ops.arrays import Array, Sizes, spread
-from mptc.ops.base import Operation
+from mptc.ops.base import Operation, is_truth
 from mptc.ops.contract import Contract, number, product, summed, total
 from mptc.ops.onnx_text import aligned, condition
 from mptc.ops.onnx_token import onnx_compare
@@ -102,7 +102,7 @@ class Where(Several):
         return np.where(condition != 0, left, right)
 
     def torch(self, site: Site) -> str:
-        condition = site.whole(0) if isinstance(site.node.args[0].op, Compare) else f"{bracketed(site.whole(0), SUM)} != 0"
+        condition = site.whole(0) if is_truth(site.node.args[0]) else f"{bracketed(site.whole(0), SUM)} != 0"
         code = f"torch.where({condition}, {site.whole(1)}, {site.whole(2)})"
         return f"{code}.to({site.helper('wide')})" if all(_is_short(arg, site.sizes) for arg in site.node.args[1:]) else code
 

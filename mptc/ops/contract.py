@@ -19,7 +19,7 @@ from mptc.ir.node import Kind, Node, Type, absent, axes_of, make
 from mptc.ir.number import ONE, Monomial
 from mptc.ops import contract_listed, contract_text, onnx_text
 from mptc.ops.arrays import Array, Sizes, spread
-from mptc.ops.base import Arrangement, Operation, Order
+from mptc.ops.base import Arrangement, Operation, Order, is_truth
 from mptc.ops.sample import D, E, K, Sample, of
 
 Label = Axis | int
@@ -195,7 +195,7 @@ class Sum(Operation):
 def _is_integer(node: Node) -> bool:
     if isinstance(node.op, Contract) and not node.args:
         return not node.op.coef.powers and node.op.coef.rational.denominator == 1
-    return isinstance(node.op, Operation) and node.op.is_exact(node) and node.op.name not in ("compare", "mask")
+    return isinstance(node.op, Operation) and node.op.is_exact(node) and not is_truth(node)
 
 
 # -- raw builders: what was written, unsimplified ----------------------------------------------------

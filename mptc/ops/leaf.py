@@ -11,11 +11,11 @@ import numpy as np
 from mptc.ir.axis import BATCH, CTX, SEQ, Axis, Role
 from mptc.ir.node import Kind, Node, Type, absent, axes_of
 from mptc.ops.arrays import Array, Sizes, full
-from mptc.ops.base import Arrangement, Operation, Order, lined_up, merged
+from mptc.ops.base import Arrangement, Operation, Order, is_truth, lined_up, merged
 from mptc.ops.onnx_text import indicator
 from mptc.ops.onnx_token import onnx_mask
 from mptc.ops.sample import Sample
-from mptc.ops.site import OnnxSite, Site
+from mptc.ops.site import SUM, OnnxSite, Site, bracketed
 
 
 class Leaf(Operation, abstract=True):
@@ -244,6 +244,5 @@ def mask_text(op: Mask, site: Site) -> str:
         if op.window is not None:
             parts.append(f"({behind} < {op.window})")
     for index, arg in enumerate(site.node.args):
-        truth = isinstance(arg.op, Mask) or arg.op.name == "compare"
-        parts.append(f"({site.whole(index)})" if truth else f"({site.whole(index)} != 0)")
+        parts.append(f"({site.whole(index)})" if is_truth(arg) else f"({bracketed(site.whole(index), SUM)} != 0)")
     return " & ".join(parts) if len(parts) > 1 else parts[0][1:-1]

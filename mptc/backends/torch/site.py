@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from mptc.backends.grades import Grade, Grades
 from mptc.ir.axis import Axis
 from mptc.ir.node import Node
-from mptc.ops.base import Arrangement, Operation, Order
+from mptc.ops.base import Arrangement, Operation, Order, is_truth
 from mptc.ops.compare import Compare
-from mptc.ops.leaf import Mask
 from mptc.ops.site import tight
 
 
@@ -51,13 +50,6 @@ def widened(code: str, ask: Callable[[str], str]) -> str:
 def number(code: str, ask: Callable[[str], str], dtype: str) -> str:
     """A number of Python's as a tensor."""
     return f"torch.full((), {code}, dtype={ask(dtype)}, device={ask('device')})"
-
-
-def is_truth(node: Node) -> bool:
-    """Whether an exact value is a boolean, through whatever it is seen."""
-    while node.args and not isinstance(node.op, Compare | Mask):
-        node = node.args[0]
-    return isinstance(node.op, Compare | Mask)
 
 
 @dataclass
