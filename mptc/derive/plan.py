@@ -17,6 +17,7 @@ from mptc.derive.calculus import Calculus, bare
 from mptc.derive.exponents import joint
 from mptc.derive.products import Part
 from mptc.derive.sums import terms_of
+from mptc.derive.support import left_out
 from mptc.ir.axis import Axis, Role
 from mptc.ir.node import Node, walk
 from mptc.ir.number import ONE, Monomial
@@ -145,6 +146,10 @@ class Planner:
             if isinstance(arg.op, Sum) and labels == arg.axes and power == 1:
                 return self._sum(op.coef, arg)
             return self._summed(op.coef, parts) or self.c.node(op, self.lower(arg))
+        masked = left_out(self.c, parts)
+        if masked is not None:
+            operands = tuple(Operand(labels, power) for _, labels, power in masked)
+            return self._contract(self.c.node(Contract(op.coef, operands), *(factor for factor, _, _ in masked)))
         if not op.bound:
             return self._product(op, node)
         naming = joint(parts)

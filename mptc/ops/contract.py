@@ -115,7 +115,7 @@ class Contract(Operation):
         return self.renames and isinstance(node.args[0].op, Operation) and node.args[0].op.is_exact(node.args[0])
 
     def takes_exact(self, node: Node, index: int) -> bool:
-        return self.renames
+        return self.renames or index in contract_text.supports(node)
 
     def takes_scalar(self, node: Node, index: int, sizes: Sizes) -> bool:
         return True
