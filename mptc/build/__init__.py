@@ -7,6 +7,7 @@ from dataclasses import replace
 from mptc.build.body import Body, Ledger, Unlowered, loss_of
 from mptc.build.ids import Partitions
 from mptc.build.memories import memories_of
+from mptc.build.padding import seen_unmasked
 from mptc.build.ties import ties_of
 from mptc.ir.program import Parameter, Program
 from mptc.model import tree
@@ -37,6 +38,7 @@ def build(model: tree.Model, diagnostics: Diagnostics) -> Program | None:
         spans=ledger.spans,
         energies=tuple(ledger.energies),
         memories=memories,
+        unmasked=seen_unmasked(ledger.inputs, [output.node for output in ledger.outputs], memories),
     )
 
 

@@ -64,6 +64,7 @@ class Program:
     names: Mapping[Node, str] = field(default_factory=dict)
     spans: Mapping[Node, Span] = field(default_factory=dict)
     energies: tuple[Energy, ...] = ()
+    unmasked: tuple[str, ...] = ()  # inputs of ids whose padding would be seen as tokens
     memories: Mapping[Axis, Axis] = field(default_factory=dict)  # contexts that are not the tokens, and the input's axis each is as long as
 
     @property

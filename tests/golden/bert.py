@@ -109,7 +109,9 @@ class Model(nn.Module):
         for path, parameter in self.named_parameters():
             begin(parameter, path, seed, *self.INITIAL[re.sub(r"\.\d+", ".*", path)])
 
-    def forward(self, tokens: Tensor, segments: Tensor, mask: Tensor, targets: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+    def forward(self, tokens: Tensor, segments: Tensor, mask: Tensor, targets: Tensor, *, loss: bool = False, probe: bool = False, **_others: object) -> Output | Evaluation:
+        if _others:
+            raise TypeError(f"bert takes tokens, segments, mask, targets, loss and probe; not {', '.join(_others)}")
         batch, seq = tokens.shape[:2]
         position = torch.arange(seq, device=tokens.device)
         embedded_gain, embedded_bias = self.embedded()

@@ -93,7 +93,10 @@ class Model(nn.Module):
         for path, parameter in self.named_parameters():
             begin(parameter, path, seed, *self.INITIAL[re.sub(r"\.\d+", ".*", path)])
 
-    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False, **_others: object) -> Output | Evaluation:
+        if _others:
+            raise TypeError(f"cem_small takes tokens, loss and probe; not {', '.join(_others)}")
+        refuse_padding(tokens, True, "tokens holds ids below 0 before others: cem_small would see this padding as tokens; declare `input mask: []` and view `only(past(h), past(mask))`")
         batch, seq = tokens.shape[:2]
         rotation_32 = rotation(seq, 32, 10000.0, next(self.parameters()))
         gain = self.rmsnorm()
@@ -144,6 +147,12 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     else:
         begun.uniform_(-value, value, generator=generator)
     parameter.copy_(begun)
+
+
+def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
+    """An error where an id is below 0: any, or, where tokens see earlier ones alone, one before one that is not. Does not wait for the device."""
+    real = ids >= 0
+    torch._assert_async((real.cumprod(1) == real).all() if behind_is_harmless else real.all(), message)
 
 
 def rotation(seq: int, size: int, base: float, like: Tensor) -> tuple[Tensor, Tensor]:

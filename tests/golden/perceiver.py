@@ -131,7 +131,9 @@ class Model(nn.Module):
         for path, parameter in self.named_parameters():
             begin(parameter, path, seed, *self.INITIAL[re.sub(r"\.\d+", ".*", path)])
 
-    def forward(self, asked: Tensor, places: Tensor, mask: Tensor, answer: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+    def forward(self, asked: Tensor, places: Tensor, mask: Tensor, answer: Tensor, *, loss: bool = False, probe: bool = False, **_others: object) -> Output | Evaluation:
+        if _others:
+            raise TypeError(f"perceiver takes asked, places, mask, answer, loss and probe; not {', '.join(_others)}")
         batch, seq = asked.shape[:2]
         read_gain, read_bias = self.read()
         pre_first_gain, pre_first_bias = self.pre_first()

@@ -100,7 +100,9 @@ class Model(nn.Module):
         for path, parameter in self.named_parameters():
             begin(parameter, path, seed, *self.INITIAL[re.sub(r"\.\d+", ".*", path)])
 
-    def forward(self, patches: Tensor, label: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+    def forward(self, patches: Tensor, label: Tensor, *, loss: bool = False, probe: bool = False, **_others: object) -> Output | Evaluation:
+        if _others:
+            raise TypeError(f"vit takes patches, label, loss and probe; not {', '.join(_others)}")
         batch, seq = patches.shape[:2]
         position = torch.arange(seq, device=patches.device)
         gain, bias = self.layernorm()

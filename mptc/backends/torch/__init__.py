@@ -77,7 +77,8 @@ def _model(program: Program, written: Module) -> Class:
     results = [function.expanded_to(output.node, output.order) for output in program.outputs]
     lines += _evaluation(program, function, needed, results)
     renamed = [f"{function.text[node]} = {label}" for node, label in zip(program.inputs, made.arguments, strict=True) if function.text[node] != label]
-    made.lines = [*renamed, *_ambient(program, function), *written.unpacked(made), *lines, f"return Output({', '.join(results)})"]
+    begin = [*_refusal(program, made.arguments), *renamed, *_padding(program, function), *_ambient(program, function)]
+    made.lines = [*begin, *written.unpacked(made), *lines, f"return Output({', '.join(results)})"]
     return made
 
 
@@ -101,6 +102,29 @@ def _evaluation(program: Program, function: Function, needed: set[Node], results
             inner.append(f'probes["{name}"] = {function.code(node)}')
         lines += ["if probe:", *("    " + line for line in inner)]
     return [*lines, "if loss or probe:", f"    return Evaluation({', '.join(results)}, loss=evaluated, probes=probes)"]
+
+
+def _refusal(program: Program, arguments: list[str]) -> list[str]:
+    """What an argument that the model does not have is told."""
+    message = f"{program.name} takes {', '.join(arguments)}, loss and probe; not {{', '.join(_others)}}"
+    return ["if _others:", f'    raise TypeError(f"{message}")']
+
+
+def _padding(program: Program, function: Function) -> list[str]:
+    """What is told of padding that tokens would take for tokens."""
+    lines = []
+    for node in program.inputs:
+        assert isinstance(node.op, Input)
+        label, per_token = node.op.label, node.op.per_token
+        if label in program.unmasked:
+            function.module.helpers.add("refuse_padding")
+            past = program.causal and per_token
+            view = f"only({'past' if past else 'all'}(h), {'past' if past else 'all'}(mask))" if per_token else "only(h, mask)"
+            mask = "input mask: []" if per_token else f"input mask: [{node.op.order[0]}] per sequence"
+            where = " before others" if past else ""
+            message = f"{label} holds ids below 0{where}: {program.name} would see this padding as tokens; declare `{mask}` and view `{view}`"
+            lines.append(f'refuse_padding({function.text[node]}, {past}, "{message}")')
+    return lines
 
 
 def _ambient(program: Program, function: Function) -> list[str]:

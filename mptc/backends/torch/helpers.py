@@ -43,6 +43,12 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     parameter.copy_(begun)
 
 
+def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
+    """An error where an id is below 0: any, or, where tokens see earlier ones alone, one before one that is not. Does not wait for the device."""
+    real = ids >= 0
+    torch._assert_async((real.cumprod(1) == real).all() if behind_is_harmless else real.all(), message)
+
+
 def rotation(seq: int, size: int, base: float, like: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines of rotary position, each [seq, size]."""
     wide = torch.float64 if like.dtype == torch.float64 else torch.float32
