@@ -109,7 +109,7 @@ def _lengths(raw: Program, values: Mapping[str, Array]) -> dict[Axis, int]:
         assert isinstance(node.op, Input)
         axes = (BATCH, *((SEQ,) if SEQ in node.axes else ()), *node.op.order)
         sizes.update({axis: size for axis, size in zip(axes, values[node.op.label].shape, strict=True) if axis.role is not Role.DIM})
-    return sizes
+    return sizes | {context: sizes[memory] for context, memory in raw.memories.items() if memory in sizes}
 
 
 def _laid(array: Array, axes: tuple[Axis, ...], order: tuple[Axis, ...], sizes: Mapping[Axis, int]) -> Array:

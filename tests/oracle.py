@@ -19,8 +19,11 @@ from torch import Tensor
 
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Node, axes_of
+from mptc.ir.number import Monomial
 from mptc.ir.program import Program
 from mptc.ops.leaf import Mask
+from tests.oracle_functions import COMPARISONS, FUNCTIONS, onto
+from tests.oracle_ids import IDS
 from tests.quadrature import Integral
 
 Tensors = Mapping[str, Tensor]
@@ -36,26 +39,31 @@ class Meaning:
     largest: float
 
 
-def meaning(program: Program, parameters: Tensors, inputs: Tensors) -> Meaning:
-    """What the program computes. `parameters` by path (`layers.3.W`), in declared order of axes; `inputs` `[batch, seq, *axes]`."""
-    batch, seq = next(iter(inputs.values())).shape[:2]
+def meaning(program: Program, parameters: Tensors, inputs: Tensors, tokens: int | None = None) -> Meaning:
+    """What the program computes. `parameters` by path (`layers.3.W`), in declared order of axes; `inputs` `[batch, seq, *axes]`, or
+    `[batch, *axes]` per sequence. `tokens`: how many there are, where the first input does not say it."""
+    batch = next(iter(inputs.values())).shape[0]
+    seq = next(iter(inputs.values())).shape[1] if tokens is None else tokens
     sizes = {**program.sizes, BATCH: batch, SEQ: seq}
+    for node in program.inputs:
+        sizes |= dict(zip(declared(node), inputs[node.op.label].shape, strict=True))
+    sizes |= {axis: sizes[memory] for axis, memory in program.memories.items() if memory in sizes}
     scope = Scope(Given(sizes, parameters, inputs))
-    outputs = tuple(full(scope, output.node, (BATCH, SEQ, *(a for a in output.axes if a not in (BATCH, SEQ)))) for output in program.outputs)
+    outputs = tuple(full(scope, output.node, output.order) for output in program.outputs)
     loss = None if program.loss is None else scope.value(program.loss)
     probes = {probe.name: full(scope, probe.node, probe.order) for probe in program.probes}
     return Meaning(outputs, loss, probes, scope.given.largest)
+
+
+def declared(node: Node) -> tuple[Axis, ...]:
+    """The axes of an input, in the order of its tensor."""
+    return (BATCH, *((SEQ,) if node.op.per_token else ()), *node.op.order)
 
 
 def full(scope: Scope, node: Node, axes: tuple[Axis, ...]) -> Tensor:
     """A value with exactly these axes in this order, repeated along those that it is constant along."""
     wide = onto(scope.value(node), node.axes, axes_of(axes))
     return wide.expand([scope.given.size(axis) for axis in axes_of(axes)]).permute([axes_of(axes).index(axis) for axis in axes])
-
-
-def onto(value: Tensor, axes: tuple[Axis, ...], wider: tuple[Axis, ...]) -> Tensor:
-    """A dimension of size 1 for every axis that the value lacks."""
-    return value.reshape([value.shape[axes.index(axis)] if axis in axes else 1 for axis in wider])
 
 
 @dataclass
@@ -71,7 +79,12 @@ class Given:
             self.largest = max(self.largest, float(top[top != math.inf].amax()) if bool((top != math.inf).any()) else 0.0)
 
     def size(self, axis: Axis) -> int:
-        return self.sizes[SEQ] if axis.role is Role.CONTEXT else self.sizes[axis]
+        if axis.role is Role.CONTEXT:
+            return self.sizes.get(axis, self.sizes[SEQ])
+        return self.sizes[Axis(axis.role, axis.name)]
+
+    def number(self, coef: Monomial) -> float:
+        return coef.evaluate({base: self.size(base) for base, _ in coef.powers if isinstance(base, Axis)})
 
 
 @dataclass
@@ -114,8 +127,7 @@ def _param(scope: Scope, node: Node) -> Tensor:
 
 
 def _input(scope: Scope, node: Node) -> Tensor:
-    declared = (BATCH, SEQ, *node.op.order)
-    return scope.given.inputs[node.op.label].permute([declared.index(axis) for axis in node.axes])
+    return scope.given.inputs[node.op.label].permute([declared(node).index(axis) for axis in node.axes])
 
 
 def _mask(scope: Scope, node: Node) -> Tensor:
@@ -149,7 +161,7 @@ def _contract(scope: Scope, node: Node) -> Tensor:
         else:
             wide, value = factors[place]
             factors[place] = (wide, torch.where(among(mask, labels, wide) != 0, value, 0.0))
-    coef = node.op.coef.evaluate(scope.given.sizes)
+    coef = scope.given.number(node.op.coef)
     if not factors:
         return torch.tensor(coef, dtype=torch.float64)
     result = "".join(letters[axis] for axis in node.axes)
@@ -165,7 +177,7 @@ def among(value: Tensor, labels: str, wide: str) -> Tensor:
 
 def _sum(scope: Scope, node: Node) -> Tensor:
     terms = zip(node.op.coefs, scope.lined_up(node), strict=True)
-    return sum((coef.evaluate(scope.given.sizes) * term for coef, term in terms), torch.zeros([], dtype=torch.float64))
+    return sum((scope.given.number(coef) * term for coef, term in terms), torch.zeros([], dtype=torch.float64))
 
 
 # -- reductions -----------------------------------------------------------------------------------------
@@ -229,32 +241,10 @@ def _rope(scope: Scope, node: Node) -> Tensor:
 # -- element by element ----------------------------------------------------------------------------------
 
 
-FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "exp": torch.exp,
-    "log": torch.log,
-    "sin": torch.sin,
-    "cos": torch.cos,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "softplus": lambda z: torch.logaddexp(z, torch.zeros_like(z)),
-    "relu": torch.relu,
-    "relu2": lambda z: torch.relu(z) ** 2,
-    "gelu": lambda z: z * (1 + torch.erf(z / math.sqrt(2))) / 2,
-    "silu": lambda z: z * torch.sigmoid(z),
-    "abs": torch.abs,
-    "sign": torch.sign,
-    "ceil": torch.ceil,
-    "floor": torch.floor,
-}
-
-
 def _map(scope: Scope, node: Node) -> Tensor:
     (value,) = scope.args(node)
     function = FUNCTIONS[node.op.function]
     return Integral.apply(value, function) if node.op.order == -1 else function(value)
-
-
-COMPARISONS = {"<": torch.lt, "<=": torch.le, ">": torch.gt, ">=": torch.ge, "==": torch.eq}
 
 
 def _compare(scope: Scope, node: Node) -> Tensor:
@@ -270,44 +260,6 @@ def _extreme(scope: Scope, node: Node) -> Tensor:
     """Of two that are equal, the first."""
     left, right = scope.lined_up(node)
     return torch.where(left >= right if node.op.largest else left <= right, left, right)
-
-
-# -- ids and losses -------------------------------------------------------------------------------------
-
-
-def _lookup(scope: Scope, node: Node) -> Tensor:
-    table, ids = scope.args(node)
-    place = node.args[0].axes.index(node.op.axis)
-    inside = (ids >= 0) & (ids < table.shape[place])
-    rows = table.movedim(place, 0)[torch.where(inside, ids, 0)]
-    rows = torch.where(inside.reshape(*ids.shape, *[1] * (table.dim() - 1)), rows, 0.0)
-    order = (*node.args[1].axes, *(axis for axis in node.args[0].axes if axis != node.op.axis))
-    return rows.permute([order.index(axis) for axis in node.axes])
-
-
-def _next(scope: Scope, node: Node) -> Tensor:
-    (ids,) = scope.args(node)
-    place = node.axes.index(SEQ)
-    return torch.cat((ids.narrow(place, 1, ids.shape[place] - 1), torch.full_like(ids.narrow(place, 0, 1), -1)), dim=place)
-
-
-def _cross_entropy(scope: Scope, node: Node) -> Tensor:
-    axes = axes_of((*node.args[1].axes, *node.args[0].axes))
-    logits, ids = scope.lined_up(node, axes)
-    place = axes.index(node.op.axis)
-    one_hot = ids == onto(torch.arange(logits.shape[place]), (node.op.axis,), axes)
-    counts = (ids >= 0).squeeze(place)
-    chosen = torch.where(one_hot, logits, 0.0).sum(place)
-    losses = torch.where(counts, logits.logsumexp(place) - chosen, 0.0)
-    return losses.sum() / counts.expand(losses.shape).sum() if node.op.mean else losses
-
-
-def _mean_loss(scope: Scope, node: Node) -> Tensor:
-    value, *ids = scope.lined_up(node, axes_of(axis for arg in node.args for axis in arg.axes))
-    counts = torch.ones_like(value)
-    for each in ids:
-        counts = counts * (each >= 0)
-    return (value * counts).sum() / counts.sum()
 
 
 # -- regions --------------------------------------------------------------------------------------------
@@ -366,6 +318,7 @@ def _view(scope: Scope, node: Node) -> Tensor:
 
 
 MEANINGS: dict[str, Callable[[Scope, Node], Any]] = {
+    **IDS,
     "Param": _param,
     "Input": _input,
     "Position": lambda scope, node: torch.arange(scope.given.size(SEQ)).double(),
@@ -382,10 +335,6 @@ MEANINGS: dict[str, Callable[[Scope, Node], Any]] = {
     "Compare": _compare,
     "Where": _where,
     "Extreme": _extreme,
-    "Lookup": _lookup,
-    "Next": _next,
-    "CrossEntropy": _cross_entropy,
-    "MeanLoss": _mean_loss,
     "Derivative": _derivative,
     "Loop": _loop,
     "Result": lambda scope, node: scope.value(node.args[0])[node.op.index],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mptc.backends.grades import Grades
 from mptc.ir.axis import BATCH, SEQ
 from mptc.ir.node import Node, walk
 from mptc.ops.base import Arrangement, Operation, Order
@@ -15,6 +16,7 @@ class Layout:
     def __init__(self) -> None:
         self.orders: dict[Node, Order] = {}
         self.arrangements: dict[Node, Arrangement] = {}
+        self.grade = Grades()
 
     def order(self, node: Node) -> Order:
         if node not in self.orders:

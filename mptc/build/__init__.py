@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from mptc.build.body import Body, Ledger, Unlowered, loss_of
 from mptc.build.ids import Partitions
+from mptc.build.memories import memories_of
+from mptc.build.padding import seen_unmasked
 from mptc.build.ties import Joins
 from mptc.ir.program import Program
 from mptc.model import tree
@@ -17,6 +19,7 @@ def build(model: tree.Model, diagnostics: Diagnostics) -> Program | None:
     try:
         Body(ledger, watched=ledger.watched).run(model.body)
         joins.complete(ledger)
+        memories = memories_of(ledger, model)
     except Unlowered as missing:
         diagnostics.add("E0901", missing.span, f"{missing.construct} is not lowered yet", help="the spec is well formed; `mptc check` accepts it")
         return None
@@ -35,4 +38,6 @@ def build(model: tree.Model, diagnostics: Diagnostics) -> Program | None:
         energies=tuple(ledger.energies),
         ties=joins.ties,
         copies=ledger.copies,
+        memories=memories,
+        unmasked=seen_unmasked(ledger.inputs, [output.node for output in ledger.outputs], memories),
     )

@@ -52,6 +52,12 @@ class Ledger:
     spans: dict[Node, Span] = field(default_factory=dict)
     energies: list[Energy] = field(default_factory=list)
     bound: set[Node] = field(default_factory=set)
+    contexts: dict[Axis, set[Axis]] = field(default_factory=dict)  # what stands along each: the tokens, or an input that is a memory
+
+    def seen_as(self, axis: Axis, of: Axis) -> None:
+        """Along a context stands what stands along another one, or the tokens."""
+        if axis.role is Role.CONTEXT:
+            self.contexts.setdefault(axis, set()).update(self.contexts.get(of, {SEQ}))
 
     def passes(self, count: int) -> Axis:
         """An axis for the passes of a loop. No name of a spec's has a space."""
@@ -186,6 +192,9 @@ class Body:
         if not self.ledger.inputs and not per_token:
             raise Unlowered("a first input that is per sequence", statement.span)
         node = make(Input(statement.binding.name, shape.axes, per_token, kind), span=statement.span)
+        for axis in shape.axes:
+            if axis.role is Role.CONTEXT:
+                self.ledger.contexts[axis] = {axis}
         self.ledger.inputs.append(node)
         self.bindings[statement.binding] = self.ledger.call(node, statement.binding.name, statement.span)
 
@@ -274,7 +283,10 @@ class Body:
             case tree.Load(of=tree.Binding() as binding):
                 return self.bindings[binding]
             case tree.Rename():
-                return reseen(self.value(expr.operand), {self.axis(old): self.axis(new) for old, new in expr.arrows})
+                arrows = {self.axis(old): self.axis(new) for old, new in expr.arrows}
+                for old, new in arrows.items():
+                    self.ledger.seen_as(new, old)
+                return reseen(self.value(expr.operand), arrows)
             case tree.Integral():
                 return integral(expr.function, self.value(expr.operand))
             case tree.Invoke():
@@ -311,6 +323,8 @@ class Body:
                 return self.ledger.partitions.types(ids, vocabulary)
             case Use(function="in", args=(ids,), axes=(part,)):
                 return self.ledger.partitions.of_type(ids, part)
+        if expr.function in ("past", "window", "all"):
+            self.ledger.seen_as(use.axes[0], SEQ)
         made = builtin(use)
         if self.chosen is not None and expr.function in ("past", "window", "all") and not self.chosen.is_outside(use.args[0]):
             return make(Limit(use.axes[0], (make(View(use.axes[0]), self.chosen.condition),)), made)

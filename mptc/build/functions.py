@@ -119,8 +119,7 @@ def _only(use: Use) -> Node:
 
 
 def _distance(use: Use) -> Node:
-    here = make(Position())
-    return total((1, here), (-1, make(View(use.axes[0]), here)))
+    return total((1, make(Position())), (-1, make(Index(use.axes[0]))))
 
 
 def _rope(use: Use) -> Node:

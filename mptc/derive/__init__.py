@@ -23,7 +23,7 @@ class Derived:
 
 def derive(raw: Program) -> Derived:
     """Raw IR → steps."""
-    calculus = Calculus(raw.sizes, raw.names, raw.spans)
+    calculus = Calculus(raw.sizes, raw.names, raw.spans, raw.memories)
     canonical = _mapped(raw, {root: calculus.canonical(root) for root in [*raw.inputs, *raw.roots]}, calculus)
     planner = Planner(calculus)
     planner.plan(canonical.roots)

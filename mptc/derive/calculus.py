@@ -48,10 +48,17 @@ class OutOfFuel(Exception):
 
 
 class Calculus:
-    """Interned nodes, and the constructors that keep them canonical. `sizes` are those of the dims."""
+    """Interned nodes, and the constructors that keep them canonical. `sizes` are those of the dims; `memories`: see `Program`."""
 
-    def __init__(self, sizes: dict[Axis, int], names: Mapping[Node, str] | None = None, spans: Mapping[Node, Span] | None = None) -> None:
+    def __init__(
+        self,
+        sizes: dict[Axis, int],
+        names: Mapping[Node, str] | None = None,
+        spans: Mapping[Node, Span] | None = None,
+        memories: Mapping[Axis, Axis] | None = None,
+    ) -> None:
         self.sizes = sizes
+        self.memories = memories or {}
         self.names: dict[Node, str] = {}  # what the spec calls a canonical node, the view around it apart
         self.spans: dict[Node, Span] = {}
         self.written: Mapping[Node, str] = names or {}  # what it calls a raw one
@@ -146,6 +153,13 @@ class Calculus:
             return self.scale(-ONE, self.sink(Hold(), self.scale(-ONE, argument)))
         return self.sink(Hold(), argument)
 
+    def index(self, axis: Axis) -> Node:
+        """0, 1, …: of tokens that are seen, their positions."""
+        if axis.role is not Role.CONTEXT:
+            return self.node(Index(axis))
+        memory = self.memories.get(axis)
+        return self.rename(self.node(Position()), {SEQ: axis}) if memory is None else self.rename(self.node(Index(memory)), {memory: axis})
+
     def sink(self, op: Op, *args: Node) -> Node:
         """op(view(e)) = view(op(e)), where all that is seen is seen through one view and the viewer takes no part."""
         contexts = {axis for arg in args for axis in arg.axes if axis.role is Role.CONTEXT}
@@ -164,7 +178,7 @@ class Calculus:
 
     def build(self, op: Op, args: tuple[Node, ...], old: tuple[Node, ...] | None = None) -> Node:
         """The canonical node of an op on canonical arguments. `old`: the arguments that a contract's labels were written for."""
-        lost = [axis for axis in needed(op, old or args) if axis not in args[0].axes]
+        lost = [axis for axis in needed(op, old or args) if axis not in args[0].axes] if args else []
         if lost:
             args = (self.along(args[0], lost), *args[1:])
         match op:
@@ -186,6 +200,8 @@ class Calculus:
                 return args[0]
             case View():
                 return self.rename(args[0], {SEQ: op.over})
+            case Index():
+                return self.index(op.axis)
             case _:
                 return self.sink(op, *args)
 
@@ -193,8 +209,8 @@ class Calculus:
         """A value that lost axes in what was simplified, with them again: times 1 along each."""
         parts = [node]
         for axis in axes:
-            here = self.node(Position() if axis.role is not Role.DIM else Index(axis))
-            parts.append(self.rename(self.node(Compare("=="), here, here), {SEQ: axis} if axis.role is Role.CONTEXT else {}))
+            here = self.node(Position()) if axis.role is Role.TOKEN else self.index(axis)
+            parts.append(self.build(Compare("=="), (here, here)))
         return self.contract(ONE, [(part, part.axes, Fraction(1)) for part in parts])
 
     def canonical(self, root: Node) -> Node:

@@ -97,7 +97,7 @@ class Equations:
             case Position():
                 return token[0]
             case Index(axis=axis):
-                return f"index({axis})"
+                return token[1] if axis.role is Role.CONTEXT else f"index({axis})"
             case _:
                 return "n"
 

@@ -216,14 +216,15 @@ def _sum_of_exp(c: Calculus, op: Contract, parts: list[Part]) -> tuple[Node, lis
 
 
 def joint(parts: list[Part]) -> dict[Label, Axis]:
-    """An axis for each label, the same for all parts: of what is summed over a context, that context."""
+    """An axis for each label, the same for all parts: of what is summed over a context that context, of a softmax's the softmax's own."""
     naming: dict[Label, Axis] = {label: label for _, labels, _ in parts for label in labels if isinstance(label, Axis)}
-    carried: dict[Label, Axis] = {}
+    carried: dict[Label, tuple[int, Axis]] = {}
     for node, labels, _ in parts:
         for label, axis in zip(labels, node.axes, strict=True):
-            if label not in naming and (label not in carried or axis.role is Role.CONTEXT):
-                carried[label] = axis
-    for label, axis in carried.items():
+            rank = 2 if isinstance(node.op, Softmax) and axis in node.op.over else int(axis.role is Role.CONTEXT)
+            if label not in naming and (label not in carried or carried[label][0] <= rank > 0):
+                carried[label] = (rank, axis)
+    for label, (_, axis) in carried.items():
         while axis in naming.values():
             axis = Axis(axis.role, axis.name, axis.tick + 1)
         naming[label] = axis

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mptc.derive import Derived
-from mptc.ir.axis import SEQ, Role
+from mptc.ir.axis import Role
 from mptc.ir.node import Node
 from mptc.ops.reduce import Softmax
 from mptc.ops.region import everything
@@ -18,7 +18,7 @@ def pairs(derived: Derived) -> list[Span]:
 
 
 def _quadratic(node: Node) -> bool:
-    return SEQ in node.axes and any(axis.role is Role.CONTEXT for axis in node.axes)
+    return sum(axis.role in (Role.TOKEN, Role.CONTEXT) for axis in node.axes) > 1
 
 
 def _place(derived: Derived, node: Node, used: list[Span]) -> Span:

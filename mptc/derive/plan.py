@@ -13,14 +13,16 @@ from fractions import Fraction
 from itertools import combinations, permutations
 from typing import ClassVar
 
-from mptc.derive import attention
+from mptc.derive import attention, mixture
 from mptc.derive.calculus import Calculus, bare
 from mptc.derive.exponents import joint
 from mptc.derive.products import Part
 from mptc.derive.sums import terms_of
+from mptc.derive.support import left_out
 from mptc.ir.axis import Axis, Role
 from mptc.ir.node import Node, walk
 from mptc.ir.number import ONE, Monomial
+from mptc.ops.choose import Lookup
 from mptc.ops.contract import Contract, Label, Operand, Sum
 from mptc.ops.contract_text import is_constant
 from mptc.ops.leaf import Mask
@@ -31,6 +33,7 @@ from mptc.ops.view import Hold
 
 EXACT = 8  # operands up to which every order is tried
 BYTES = 16  # what writing one number costs, in multiply-adds
+ROW = 32  # what finding one row of a table costs, and what keeping one number does
 
 
 class Planner:
@@ -57,21 +60,22 @@ class Planner:
         return [self.lower(root) for root in roots]
 
     def _materialise(self, roots: Sequence[Node]) -> None:
-        """Softmax weights that anything but a sum over what they see wants are computed, and then used for that sum too."""
+        """Softmax weights and looked-up rows that anything but a sum over them wants are computed, and then used for that sum too."""
         for node in walk(roots, self._seen):
             self._seen.add(node)
             if isinstance(node.op, Loop):
                 self._materialise([*node.op.results, *node.op.watched])
             for place, arg in enumerate(node.args):
-                if isinstance(arg.op, Softmax) and not self._streamed(node, place):
+                if isinstance(arg.op, Softmax | Lookup) and not self._streamed(node, place):
                     self.materialised.add(arg)
-        self.materialised |= {root for root in roots if isinstance(root.op, Softmax)}
+        self.materialised |= {root for root in roots if isinstance(root.op, Softmax | Lookup)}
 
     def _streamed(self, node: Node, place: int) -> bool:
         if not isinstance(node.op, Contract):
             return False
         operand, weights = node.op.operands[place], node.args[place]
-        assert isinstance(weights.op, Softmax)
+        if not isinstance(weights.op, Softmax):
+            return mixture.mixable(weights, operand.labels, operand.power)
         return operand.power == 1 and all(isinstance(operand.labels[weights.axes.index(axis)], int) for axis in weights.op.over)
 
     def lower(self, node: Node) -> Node:
@@ -142,12 +146,16 @@ class Planner:
     def _contract(self, node: Node) -> Node:
         op = node.op
         assert isinstance(op, Contract)
-        if len(node.args) == 1:
-            (operand,), (arg,) = op.operands, node.args
-            if isinstance(arg.op, Sum) and operand == Operand(arg.axes):
-                return self._sum(op.coef, arg)
-            return self.c.node(op, self.lower(arg))
         parts: list[Part] = [(arg, operand.labels, operand.power) for arg, operand in zip(node.args, op.operands, strict=True)]
+        if len(parts) == 1:
+            ((arg, labels, power),) = parts
+            if isinstance(arg.op, Sum) and labels == arg.axes and power == 1:
+                return self._sum(op.coef, arg)
+            return self._summed(op.coef, parts) or self.c.node(op, self.lower(arg))
+        masked = left_out(self.c, parts)
+        if masked is not None:
+            operands = tuple(Operand(labels, power) for _, labels, power in masked)
+            return self._contract(self.c.node(Contract(op.coef, operands), *(factor for factor, _, _ in masked)))
         if not op.bound:
             return self._product(op, node)
         naming = joint(parts)
@@ -156,6 +164,18 @@ class Planner:
             return self.c.node(Contract(op.coef, (unsummed[1],)), self.lower(unsummed[0]))
         left, right = self._pair(parts, naming)
         return self._step(op.coef, left, right, naming)
+
+    def _times(self, coef: Monomial, step: Node) -> Node:
+        return step if coef == ONE else self.c.node(Contract(coef, (Operand(step.axes),)), step)
+
+    def _summed(self, coef: Monomial, parts: list[Part]) -> Node | None:
+        """Looked-up rows summed as they are."""
+        if not mixture.mixable(*parts[0]):
+            return None
+        naming, ((node, labels, _),) = joint(parts), parts
+        rows = self.c.rename(node, {axis: naming[label] for axis, label in zip(node.axes, labels, strict=True)})
+        made = mixture.mixture(self, self.c.number(ONE), rows, {axis for label, axis in naming.items() if isinstance(label, int)})
+        return None if made is None else self._times(coef, made)
 
     def _product(self, op: Contract, node: Node) -> Node:
         """Element by element. A gain beside an RMS normalisation goes into it."""
@@ -194,9 +214,11 @@ class Planner:
         """left · right, with `naming`'s axes that no result has summed."""
         bound = {axis for label, axis in naming.items() if isinstance(label, int)}
         for weights, values in ((left, right), (right, left)):
-            stream = attention.stream(self, weights, values, bound) if isinstance(weights.op, Softmax) else None
-            if stream is not None:
-                return stream if coef == ONE else self.c.node(Contract(coef, (Operand(stream.axes),)), stream)
+            made = mixture.mixture(self, weights, values, bound)
+            if made is None and isinstance(weights.op, Softmax):
+                made = attention.stream(self, weights, values, bound)
+            if made is not None:
+                return self._times(coef, made)
         numbers = {axis: place for place, axis in enumerate(sorted(bound & ({*left.axes} | {*right.axes})))}
         operands = tuple(Operand(tuple(numbers.get(axis, axis) for axis in side.axes)) for side in (left, right))
         return self.c.node(Contract(coef, operands), self.lower(left), self.lower(right))
@@ -256,11 +278,18 @@ class Search:
         self._labels: dict[int, frozenset[Label]] = {}
         self._sizes = {label: self.size(axis) for label, axis in naming.items()}
         self._constant = sum(1 << place for place, part in enumerate(parts) if is_constant(part[0]))
+        self._mixed = [place for place in range(len(parts)) if self._mixes(*parts[place])]
         together = enumerate(parts) if planner.together else ()
         self._streams = [place for place, (node, labels, power) in together if self._weights(node, labels, power)]
 
+    def _mixes(self, node: Node, labels: Sequence[Label], power: Fraction) -> bool:
+        return mixture.mixable(node, labels, power) and node not in self.planner.materialised
+
     def _weights(self, node: Node, labels: Sequence[Label], power: Fraction) -> bool:
-        return isinstance(node.op, Softmax) and power == 1 and any(isinstance(labels[node.axes.index(axis)], int) for axis in node.op.over)
+        if not isinstance(node.op, Softmax) or power != 1:
+            return False
+        over = {labels[node.axes.index(axis)] for axis in node.op.over}
+        return any(isinstance(label, int) for label in over) and not any(over & set(self.parts[place][1]) for place in self._mixed)
 
     def size(self, axis: Axis) -> int:
         return self.planner.nominal.get(axis.role) or self.planner.c.sizes[Axis(axis.role, axis.name)]
@@ -290,7 +319,21 @@ class Search:
         for place in self._streams:
             if both >> place & 1 and not self._streams_whole(place, left, right):
                 return math.inf
-        return self.volume(self.labels(left) | self.labels(right)) + BYTES * self.volume(self.labels(both))
+        rows = sum(self._rows(place, left, right) for place in self._mixed)
+        return rows + self.volume(self.labels(left) | self.labels(right)) + BYTES * self.volume(self.labels(both))
+
+    def _rows(self, place: int, left: int, right: int) -> float:
+        """What finding looked-up rows costs, in the step where they are summed; they may not go into any other."""
+        own = 1 << place
+        if own not in (left, right):
+            return 0.0
+        node, labels, _ = self.parts[place]
+        others = self.labels(right if own == left else left)
+        row = mixture.row(node, labels, others, self.labels(left | right))
+        if row is None:
+            return math.inf
+        found = self.volume((frozenset(labels) | others) - row[1])
+        return ROW * (found + 2 * max(found, self.volume(self.labels(left | right))))
 
     def _streams_whole(self, place: int, left: int, right: int) -> bool:
         node, labels, _ = self.parts[place]
@@ -337,6 +380,10 @@ class Search:
 
     def best_split(self) -> tuple[int, int]:
         split = self.best(self.all)[1]
+        if split is None and self._mixed:  # then they are no mixture
+            self._mixed = []
+            self._best.clear()
+            split = self.best(self.all)[1]
         if split is None:  # only steps that are forbidden are left: take the operands one by one
             split = (self.all & ~1, 1)
         return split

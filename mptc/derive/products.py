@@ -53,11 +53,11 @@ def contract(c: Calculus, coef: Monomial, parts: list[Part]) -> Node:
 
 def _run_time(c: Calculus, coef: Monomial, parts: list[Part]) -> tuple[Monomial, list[Part]]:
     """The number of tokens, where a coefficient has it, as a factor."""
-    lengths = [power for base, power in coef.powers if base == SEQ]
+    lengths = [(base, power) for base, power in coef.powers if isinstance(base, Axis) and base.role in (Role.TOKEN, Role.CONTEXT)]
     if not lengths:
         return coef, parts
-    rest = Monomial(coef.rational, tuple(item for item in coef.powers if item[0] != SEQ))
-    return rest, merge(c, [*parts, (c.node(Length()), (), lengths[0])])
+    rest = Monomial(coef.rational, tuple(item for item in coef.powers if item not in lengths))
+    return rest, merge(c, [*parts, *((c.node(Length(c.memories.get(base, SEQ))), (), power) for base, power in lengths)])
 
 
 def _label_axes(parts: Iterable[Part]) -> dict[Label, Axis]:

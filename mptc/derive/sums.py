@@ -122,7 +122,7 @@ def _distributed(c: Calculus, node: Node, over: tuple[Axis, ...]) -> list[Term] 
         return None
     parts = [(arg, operand.labels, operand.power) for arg, operand in zip(node.args, op.operands, strict=True)]
     for place, (arg, labels, power) in enumerate(parts):
-        if power != 1 or not isinstance(arg.op, Sum) or len(parts) == 1:
+        if power != 1 or not isinstance(arg.op, Sum) or len(parts) == 1 or arg.op.is_exact(arg):  # a distance stays one: it is small where it matters
             continue
         others = parts[:place] + parts[place + 1 :]
         mixed = SEQ in labels and any(isinstance(label, Axis) and label.role is Role.CONTEXT for label in labels)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from mptc.ir.axis import SEQ, Axis, Role
+from mptc.ir.axis import Axis
 
 Base = Axis | int  # the size of a dim, or a prime under a root
 
@@ -31,9 +31,8 @@ class Monomial:
 
     @staticmethod
     def size(axis: Axis) -> Monomial:
-        """How long an axis is; the context of a view is as long as the sequence."""
-        base = SEQ if axis.role is Role.CONTEXT else Axis(axis.role, axis.name)
-        return Monomial(Fraction(1), ((base, Fraction(1)),))
+        """How long an axis is. Which contexts are as long as the sequence, a program tells."""
+        return Monomial(Fraction(1), ((Axis(axis.role, axis.name), Fraction(1)),))
 
     def __mul__(self, other: Monomial) -> Monomial:
         if not self.powers and not other.powers:

@@ -86,6 +86,8 @@ class Program:
     energies: tuple[Energy, ...] = ()
     ties: tuple[Tie, ...] = ()
     copies: Mapping[str, int] = field(default_factory=dict)
+    unmasked: tuple[str, ...] = ()  # inputs of ids whose padding would be seen as tokens
+    memories: Mapping[Axis, Axis] = field(default_factory=dict)  # contexts that are not the tokens, and the input's axis each is as long as
 
     @property
     def roots(self) -> list[Node]:

@@ -20,11 +20,13 @@ training type xpu zero_grad
 _SURFACE = "loss cache probe probes new_cache"  # what `model(...)` takes and gives beside what the spec declares
 # What the generated text itself says.
 _VARIABLES = "self torch nn F math typing triton tl Tensor Model NamedTuple batch seq INITIAL Output Evaluation reset_parameters"
+_CALLED = "next range sum"  # Python's own functions that the text of `forward` calls
 _TUPLE = "count index"  # methods of a NamedTuple
 
 MODULE = frozenset(_MODULE.split())
 SURFACE = frozenset(_SURFACE.split())
 VARIABLES = frozenset(_VARIABLES.split())
+CALLED = frozenset(_CALLED.split())
 TUPLE = frozenset(_TUPLE.split())
 _OTHER_MODULES = frozenset({"torch", "triton", "numpy", "onnx", "mptc", "modeling", "configuration", "kernels"})
 
@@ -40,6 +42,11 @@ def objection(name: str) -> str | None:
     if name in VARIABLES:
         return "the generated text uses it itself"
     return None
+
+
+def input_objection(name: str) -> str | None:
+    """An input is an argument of `forward`, under its own name."""
+    return "the generated text calls Python's own function of that name" if name in CALLED else objection(name)
 
 
 def output_objection(name: str) -> str | None:

@@ -11,7 +11,7 @@ from mptc.model.facts import facts_of
 from mptc.model.load import Declared, Unit
 from mptc.model.order import dependencies_first, nodes
 from mptc.model.paths import Branch, check_paths
-from mptc.model.scope import Body, Checked, Owner, Scope, World
+from mptc.model.scope import Body, Checked, Loose, Owner, Scope, World
 from mptc.model.shapes import UNKNOWN, is_context, shown, words
 from mptc.model.tree import Binding, Callable, Expr, Statement
 from mptc.source.diagnostic import Note
@@ -25,7 +25,7 @@ class Declarations(Bodies):
 
     def __init__(self, world: World) -> None:
         self.world = world
-        world.recheck = lambda other, declared: Declarations(other).callable(declared)
+        world.recheck = lambda other, declared, loose: Declarations(other).callable(declared, loose)
 
     # -- blocks and energies -------------------------------------------------------------------
 
@@ -57,14 +57,15 @@ class Declarations(Bodies):
         self.world.diagnostics.add("E0222", circle[0].span, message, "there is no recursion; a loop is `repeat N { … }`", notes)
         self.world.checked.update(dict.fromkeys(circle))
 
-    def callable(self, declared: Declared) -> Checked | None:
+    def callable(self, declared: Declared, loose: Loose = frozenset()) -> Checked | None:
+        """The check of one; `loose` are contexts of arguments that no view limits."""
         node = declared.node
         assert isinstance(node, syntax.Block | syntax.Energy)
         owner = Owner(self.world, declared.kind, declared.name, declared.unit)
         scope = Scope(Body(owner))
         variables, conditions = (node.args, ()) if isinstance(node, syntax.Block) else ((node.variable,), node.conditions)
-        args = tuple(self._argument(each, scope) for each in variables)
-        held = tuple(self._argument(each, scope) for each in conditions)
+        bindings = [self._argument(each, place, loose, scope) for place, each in enumerate((*variables, *conditions))]
+        args, held = tuple(bindings[: len(variables)]), tuple(bindings[len(variables) :])
         if isinstance(node, syntax.Energy):
             self._variable(node.variable, args[0], scope)
         body, result = self._ended(declared, node.body, scope)
@@ -81,9 +82,12 @@ class Declarations(Bodies):
             self._barred(callable, scope)
         return Checked(callable, owner)
 
-    def _argument(self, node: syntax.Argument, scope: Scope) -> Binding:
+    def _argument(self, node: syntax.Argument, place: int, loose: Loose, scope: Scope) -> Binding:
         self.bearable(node.name, "argument", scope)
-        binding = Binding(node.name.text, self.type_of(node.type, scope), node.name.span)
+        shape = self.type_of(node.type, scope)
+        free = frozenset(axis for index, axis in loose if index == place)
+        shape = replace(shape, limited=shape.limited - free) if free else shape
+        binding = Binding(node.name.text, shape, node.name.span)
         scope.enter(node.name, binding)
         return binding
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mptc.ir.axis import Axis
 from mptc.model import tree
@@ -194,13 +194,15 @@ class Calls(Builtins):
     # -- the call ------------------------------------------------------------------------------
 
     def _invoke(self, expr: syntax.Call, target: Target, scope: Scope, *, grad: bool, span: Span | None = None) -> Expr:
-        callable, arrows = target.checked.callable, dict(target.arrows)
+        arrows = dict(target.arrows)
         span = span or expr.span
         args = self._arguments(expr, scope)
         self.lean(expr.callee.span, target, scope)
         label = self._label(expr, target, scope)
-        if not self._form(expr, callable, scope):
+        if not self._form(expr, target.checked.callable, scope):
             return poison(span)
+        target = self._loosened(target, args, scope)
+        callable = target.checked.callable
         formals = [renamed(binding.shape, arrows) for binding in (*callable.args, *callable.conditions)]
         bindings = (*callable.args, *callable.conditions)
         fits = [self._fits(binding, formal, arg, callable, scope) for binding, formal, arg in zip(bindings, formals, args, strict=True)]
@@ -267,6 +269,21 @@ class Calls(Builtins):
 
     # -- arguments -----------------------------------------------------------------------------
 
+    def _loosened(self, target: Target, args: list[Expr], scope: Scope) -> Target:
+        """The callee for arguments that no view limits, where it reduces none of them but together with one that a view does."""
+        callable, back = target.checked.callable, {new: old for old, new in target.arrows}
+        bindings = (*callable.args, *callable.conditions)
+        loose = frozenset(
+            (place, axis)
+            for place, (binding, arg) in enumerate(zip(bindings, args, strict=True))
+            for axis in binding.shape.limited
+            if known(arg.shape) and axis in {back.get(own, own) for own in arg.shape.axes if own not in arg.shape.limited}
+        )
+        if not loose:
+            return target
+        found = scope.world.loosened(target.checked, loose)
+        return replace(target, checked=found) if isinstance(found, Checked) else target
+
     def _fits(self, binding: Binding, formal: Shape, arg: Expr, callable: tree.Callable, scope: Scope) -> bool:
         shape, add = arg.shape, scope.diagnostics.add
         if not known(formal, shape):
@@ -285,7 +302,7 @@ class Calls(Builtins):
             message = f"{what} is {shown(formal)}, and this is {shown(shape)}: {words(missing)} {'is' if len(missing) == 1 else 'are'} not there"
             add("E0301", arg.span, message, help, note)
             return False
-        unlimited = [axis for axis in formal.axes if is_context(axis) and axis not in shape.limited]
+        unlimited = [axis for axis in formal.axes if axis in formal.limited and axis not in shape.limited]
         if unlimited:
             add("E0304", arg.span, f"{what} is a view along `{unlimited[0]}`, and no view limits this value", "view the tokens: `past(…)`", note)
             return False

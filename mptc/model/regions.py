@@ -6,7 +6,7 @@ from abc import abstractmethod
 
 from mptc.ir.axis import Axis, Role
 from mptc.model import tree
-from mptc.model.bearable import objection, output_objection
+from mptc.model.bearable import input_objection, objection, output_objection
 from mptc.model.calls import Calls
 from mptc.model.load import again
 from mptc.model.scope import Scope
@@ -23,7 +23,7 @@ class Regions(Calls):
 
     def bearable(self, word: syntax.Word, what: str, scope: Scope) -> None:
         """Reports a name that the generated module cannot bear."""
-        reason = output_objection(word.text) if what == "output" else objection(word.text)
+        reason = {"output": output_objection, "input": input_objection}.get(what, objection)(word.text)
         if reason is not None:
             message = f"`{word.text}` cannot be the name of {a(what)}: {reason}"
             scope.diagnostics.add("E0204", word.span, message, f"choose another name, as `{word.text}_`")

@@ -15,6 +15,7 @@ from mptc.source.diagnostic import Diagnostics, Note
 from mptc.source.text import Span
 from mptc.syntax import tree as syntax
 
+Loose = frozenset[tuple[int, Axis]]  # arguments by their place, and a context of theirs that no view limits
 MOST_RESIZED = 200  # ways to put axes of other sizes into blocks: each is a check of its own
 
 
@@ -24,6 +25,7 @@ class Checked:
 
     callable: tree.Callable
     owner: Owner
+    loosened: dict[Loose, Checked | Diagnostics] = field(default_factory=dict)  # with arguments that no view limits, or why that cannot be
 
 
 @dataclass(eq=False)
@@ -36,7 +38,7 @@ class World:
     diagnostics: Diagnostics
     checked: dict[Declared, Checked | None] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
-    recheck: Callable[[World, Declared], Checked | None] | None = None
+    recheck: Callable[[World, Declared, Loose], Checked | None] | None = None
     original: World | None = None  # of a world where some dims have other sizes: the one that they were declared in
     resized: dict[frozenset[tuple[Axis, int]], World] = field(default_factory=dict)
 
@@ -45,8 +47,19 @@ class World:
         if self.original is not None and declared not in self.checked:
             assert self.recheck is not None
             self.checked[declared] = None
-            self.checked[declared] = self.recheck(self, declared)
+            self.checked[declared] = self.recheck(self, declared, frozenset())
         return self.checked.get(declared)
+
+    def loosened(self, checked: Checked, loose: Loose) -> Checked | Diagnostics:
+        """A block or energy whose arguments are not all limited by a view; what is wrong with it where it reduces one that nothing else limits."""
+        found = checked.loosened.get(loose)
+        if found is None:
+            assert self.recheck is not None
+            apart = replace(checked.owner.world, diagnostics=Diagnostics())
+            declared = checked.owner.unit.own[checked.callable.name]
+            made = self.recheck(apart, declared, loose)
+            found = checked.loosened[loose] = made if made is not None and not apart.diagnostics.failed else apart.diagnostics
+        return found
 
     def under(self, sizes: dict[Axis, int]) -> World | None:
         """This world where dims have these sizes, as a call sees it that puts other axes in their place; None where there are too many of them."""

@@ -7,7 +7,7 @@ from fractions import Fraction
 from mptc.ir.axis import Axis
 from mptc.model.shapes import UNKNOWN, brackets, is_context, joined, ordered, words
 from mptc.model.site import Function, Site
-from mptc.model.tree import Per, Shape
+from mptc.model.tree import Binding, Per, Shape
 
 
 def _count(value: Fraction) -> bool:
@@ -22,6 +22,9 @@ def _view(site: Site) -> Shape:
     shape, axis = site.shape, site.axes[0]
     if not site.tokens(site.args[0]):
         return UNKNOWN
+    if _is_memory(site, axis):
+        help = f"declare another context, `context NAME`, and write `{site.name}[NAME](…)`"
+        return site.fail("E0317", site.spans[0], f"`{axis}` is the axis of a memory, of a length of its own: tokens are not viewed along it", help)
     if axis in shape.axes:
         help = f"declare another context, `context NAME`, and write `{site.name}[NAME](…)`"
         return site.fail("E0317", site.args[0].span, f"this is a view along `{axis}` already; `{site.name}` would view it along `{axis}` again", help)
@@ -42,11 +45,13 @@ def _only(site: Site) -> Shape:
     if axis is None:
         return UNKNOWN
     site.axes = (axis,)
-    more = [each for each in condition.axes if each != axis]
+    more = [each for each in condition.axes if not is_context(each)]
     if more:
         message = f"the condition of `only` is one number for each token or pair of tokens, and this also has the axes {brackets(more)}"
         return site.fail("E0317", site.args[1].span, message, f"reduce {words(more)} first")
-    return Shape(view.axes, max(view.per, condition.per), view.vocabulary, view.limited)
+    seers = tuple(each for each in condition.axes if each != axis)  # the tokens of a memory, which see those of the view
+    limited = view.limited | condition.limited.intersection(seers)
+    return Shape(ordered((*view.axes, *seers)), max(view.per, condition.per), view.vocabulary, limited)
 
 
 def _context_of(site: Site, view: Shape) -> Axis | None:
@@ -73,11 +78,21 @@ def _distance(site: Site) -> Shape:
 
 def _index(site: Site) -> Shape:
     axis = site.axes[0]
-    if is_context(axis) or axis.name == "seq":
-        return site.fail(
-            "E0308", site.spans[0], f"`index` counts along a declared axis, and `{axis}` is not one", "the place of a token is `position`"
-        )
+    if axis.name == "seq":
+        message = "`index` counts along a declared axis or a context, and `seq` is neither"
+        return site.fail("E0308", site.spans[0], message, "the place of a token is `position`")
+    if is_context(axis):
+        return Shape(site.axes, Per.SEQUENCE, None, frozenset(site.axes) if _is_memory(site, axis) else frozenset())
     return Shape(() if axis in site.scope.gone else (axis,))
+
+
+def _is_memory(site: Site, axis: Axis) -> bool:
+    """Whether an input of the model, seen from here, stands along a context."""
+    return site.scope.owner.kind == "model" and any(
+        isinstance(entry, Binding) and entry.shape.per is Per.SEQUENCE and axis in entry.shape.limited
+        for scope in site.scope.chain()
+        for entry in scope.names.values()
+    )
 
 
 def _position(_: Site) -> Shape:

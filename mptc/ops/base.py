@@ -59,7 +59,7 @@ class Operation(Op, abstract=True):
     """An op with a memory order; pointwise unless it says otherwise.
 
     An exact value is an integer or a boolean whatever the dtype of the parameters (positions, comparisons, masks), and becomes a number
-    of that dtype where it meets one. `takes_exact` lists the arguments that are fine as they are.
+    where it meets one. `takes_exact` lists the arguments that are fine as they are, `takes_scalar` those that may be numbers of Python's.
     """
 
     def is_exact(self, node: Node) -> bool:
@@ -68,8 +68,18 @@ class Operation(Op, abstract=True):
     def takes_exact(self, node: Node, index: int) -> bool:
         return False
 
+    def takes_scalar(self, node: Node, index: int, sizes: Mapping[Axis, int]) -> bool:
+        return False
+
     def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
         return pointwise(orders)
+
+
+def is_truth(node: Node) -> bool:
+    """Whether a value is a boolean where it is printed: a comparison or a mask, whoever sees it and from wherever."""
+    while node.op.name == "shift" or getattr(node.op, "renames", False):
+        node = node.args[0]
+    return node.op.name in ("compare", "mask")
 
 
 class OfIds(Operation, abstract=True):

@@ -9,8 +9,8 @@ import numpy as np
 
 from mptc.ir.node import Node, Type, absent, axes_of, make
 from mptc.ops.arrays import Array, Sizes, spread
-from mptc.ops.base import Operation
-from mptc.ops.contract import number, product, summed, total
+from mptc.ops.base import Operation, is_truth
+from mptc.ops.contract import Contract, number, product, summed, total
 from mptc.ops.onnx_token import onnx_compare
 from mptc.ops.onnx_value import aligned, truth
 from mptc.ops.sample import D, E, Sample, of
@@ -31,6 +31,10 @@ class Several(Operation, abstract=True):
 
     def cost(self, node: Node, sizes: Sizes) -> float:
         return float(np.prod([sizes[axis] for axis in node.axes]))
+
+    def takes_scalar(self, node: Node, index: int, sizes: Sizes) -> bool:
+        """One that is written as digits, beside a tensor."""
+        return index >= len(node.args) - 2 and _is_number(node.args[index]) and not all(_is_number(arg) for arg in node.args[-2:])
 
     triton = absent("printed by the region that contains it")
 
@@ -70,6 +74,9 @@ class Compare(Several):
     def takes_exact(self, node: Node, index: int) -> bool:
         return True
 
+    def takes_scalar(self, node: Node, index: int, sizes: Sizes) -> bool:
+        return not all(_is_number(arg) for arg in node.args)
+
     def onnx(self, site: OnnxSite) -> Value:
         names = {"<": "Less", "<=": "LessOrEqual", ">": "Greater", ">=": "GreaterOrEqual", "==": "Equal"}
         return onnx_compare(site, names[self.sign])
@@ -95,8 +102,13 @@ class Where(Several):
         return np.where(condition != 0, left, right)
 
     def torch(self, site: Site) -> str:
-        condition = site.whole(0) if isinstance(site.node.args[0].op, Compare) else f"{bracketed(site.whole(0), SUM)} != 0"
-        return f"torch.where({condition}, {site.whole(1)}, {site.whole(2)})"
+        condition = site.whole(0) if is_truth(site.node.args[0]) else f"{bracketed(site.whole(0), SUM)} != 0"
+        code = f"torch.where({condition}, {site.whole(1)}, {site.whole(2)})"
+        return f"{code}.to({site.helper('wide')})" if all(_is_short(arg, site.sizes) for arg in site.node.args[1:]) else code
+
+    def takes_scalar(self, node: Node, index: int, sizes: Sizes) -> bool:
+        """Two that are written as digits make a float32, so both must be exact in it."""
+        return index > 0 and (all(_is_short(arg, sizes) for arg in node.args[1:]) or super().takes_scalar(node, index, sizes))
 
     def takes_exact(self, node: Node, index: int) -> bool:
         return index == 0
@@ -142,6 +154,14 @@ class Extreme(Several):
     @staticmethod
     def samples() -> tuple[Sample, ...]:
         return tuple(Sample(Extreme(largest), (of(D, E), of(E))) for largest in (True, False))
+
+
+def _is_short(node: Node, sizes: Sizes) -> bool:
+    """Whether a node is a number that is exact in float32."""
+    if not isinstance(node.op, Contract) or node.args:
+        return False
+    value = node.op.coef.evaluate(sizes)
+    return float(np.float32(value)) == value
 
 
 def _is_number(node: Node) -> bool:

@@ -19,7 +19,7 @@ from mptc.ir.node import Kind, Node, Type, absent, axes_of, make
 from mptc.ir.number import ONE, Monomial
 from mptc.ops import contract_listed, contract_text, onnx_norm, onnx_text
 from mptc.ops.arrays import Array, Sizes, spread
-from mptc.ops.base import Arrangement, Operation, Order
+from mptc.ops.base import Arrangement, Operation, Order, is_truth
 from mptc.ops.sample import D, E, K, Sample, of
 from mptc.ops.site import OnnxSite, Value
 
@@ -128,7 +128,10 @@ class Contract(Operation):
         return self.renames and isinstance(node.args[0].op, Operation) and node.args[0].op.is_exact(node.args[0])
 
     def takes_exact(self, node: Node, index: int) -> bool:
-        return self.renames
+        return self.renames or index in contract_text.supports(node)
+
+    def takes_scalar(self, node: Node, index: int, sizes: Sizes) -> bool:
+        return True
 
     torch = contract_text.torch_contract
 
@@ -187,6 +190,9 @@ class Sum(Operation):
     def takes_exact(self, node: Node, index: int) -> bool:
         return self.is_exact(node)
 
+    def takes_scalar(self, node: Node, index: int, sizes: Sizes) -> bool:
+        return True
+
     torch = contract_text.torch_sum
     triton = absent("printed by the region that contains it")
 
@@ -204,7 +210,7 @@ class Sum(Operation):
 def _is_integer(node: Node) -> bool:
     if isinstance(node.op, Contract) and not node.args:
         return not node.op.coef.powers and node.op.coef.rational.denominator == 1
-    return isinstance(node.op, Operation) and node.op.is_exact(node) and node.op.name not in ("compare", "mask")
+    return isinstance(node.op, Operation) and node.op.is_exact(node) and not is_truth(node)
 
 
 # -- raw builders: what was written, unsimplified ----------------------------------------------------

@@ -56,7 +56,7 @@ def raised(site: Site, index: int, power: Fraction) -> str:
 
 def quotient(site: Site, powers: Sequence[Fraction]) -> str:
     """The operands multiplied, those with exponent -1, -2, … divided by."""
-    above = [raised(site, index, power) for index, power in enumerate(powers) if power > 0 or power.denominator != 1]
+    above = [raised(site, index, power) for index, power in enumerate(powers) if power > 0 or (power and power.denominator != 1)]
     below = [raised(site, index, -power) for index, power in enumerate(powers) if power < 0 and power.denominator == 1]
     code = " * ".join(above) if above else "1"
     return " / ".join([code, *(part if level(part) > PRODUCT else f"({part})" for part in below)])
@@ -102,13 +102,24 @@ class Pointwise(Form):
         return Arrangement(wanted, tuple(axis for axis in order if axis not in self.bound))
 
     def text(self, site: Site) -> str:
-        code = quotient(site, self.powers) if self.powers else "1"
+        code = self.product(site)
         if not self.bound:
             return code
         order = self.order()
         places = [order.index(axis) - len(order) for axis in order if axis in self.bound]
         dims = str(places[0]) if len(places) == 1 else str(tuple(places))
         return f"{tight(code)}.{'mean' if self.is_mean() else 'sum'}({dims})"
+
+    def product(self, site: Site) -> str:
+        """What a mask hides is left out: multiplied by 0 it might be infinite, or no number at all."""
+        if not self.powers:
+            return "1"
+        masks = supports(self.node)
+        code = quotient(site, [Fraction(0) if index in masks else power for index, power in enumerate(self.powers)])
+        if not masks:
+            return code
+        seen = " & ".join(bracketed(site.whole(index), SUM) if len(masks) > 1 else site.whole(index) for index in masks)
+        return f"torch.where({seen}, {code}, 0)"
 
     def is_mean(self) -> bool:
         """Whether the coefficient is one over the size of what is summed."""
@@ -203,6 +214,21 @@ class Einsum(Form):
         terms = ",".join("".join(letters[axis] for axis in order) for order in self.orders)
         out = "".join(letters[axis] for axis in self.arrangement().order)
         return f'torch.einsum("{terms}->{out}", {", ".join(site.whole(index) for index in range(len(self.orders)))})'
+
+
+def supports(node: Node) -> list[int]:
+    """The masks among the operands of a product of other values too, where it is taken element by element."""
+    op = cast("Contract", node.op)
+    masks = [index for index, arg in enumerate(node.args) if op.operands[index].power == 1 and is_mask(arg)]
+    if not masks or len(masks) == len(node.args):
+        return []
+    return masks if isinstance(form_of(node, tuple(arg.axes for arg in node.args)), Pointwise) else []
+
+
+def is_mask(node: Node) -> bool:
+    while getattr(node.op, "renames", False):
+        node = node.args[0]
+    return node.op.name == "mask"
 
 
 def is_constant(node: Node) -> bool:

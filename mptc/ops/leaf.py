@@ -8,13 +8,13 @@ from itertools import count
 
 import numpy as np
 
-from mptc.ir.axis import BATCH, CTX, SEQ, Axis
+from mptc.ir.axis import BATCH, CTX, SEQ, Axis, Role
 from mptc.ir.node import Kind, Node, Type, absent, axes_of
 from mptc.ops.arrays import Array, Sizes, full
-from mptc.ops.base import Arrangement, Operation, Order, lined_up, merged
+from mptc.ops.base import Arrangement, Operation, Order, is_truth, lined_up, merged
 from mptc.ops.onnx_token import onnx_mask
 from mptc.ops.sample import Sample
-from mptc.ops.site import Element, OnnxSite, Site, Value
+from mptc.ops.site import SUM, Element, OnnxSite, Site, Value, bracketed
 
 
 class Leaf(Operation, abstract=True):
@@ -133,19 +133,21 @@ class Position(Leaf):
 
 @dataclass(frozen=True)
 class Length(Leaf):
-    """How many tokens there are. Known at run time only, so a canonical coefficient has it as a factor of its own."""
+    """How many tokens there are, of the sequence or of a memory. Known at run time only, so a canonical coefficient has it as a factor of its own."""
+
+    axis: Axis = SEQ
 
     def infer(self, *types: Type) -> Type:
         return Type(())
 
     def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
-        return np.asarray(float(sizes[SEQ]))
+        return np.asarray(float(sizes[self.axis]))
 
     def torch(self, site: Site) -> str:
-        return site.helper("seq")
+        return site.helper(length(self.axis))
 
     def onnx(self, site: OnnxSite) -> Value:
-        return Value(site.emit("Cast", site.emit("Squeeze", site.length(SEQ)), to=site.numbers), ())
+        return Value(site.emit("Cast", site.emit("Squeeze", site.length(self.axis)), to=site.numbers), ())
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
@@ -154,7 +156,7 @@ class Length(Leaf):
 
 @dataclass(frozen=True)
 class Index(Leaf):
-    """0, 1, … along an axis."""
+    """0, 1, … along an axis, a dim or a context."""
 
     axis: Axis
 
@@ -168,14 +170,22 @@ class Index(Leaf):
         return True
 
     def torch(self, site: Site) -> str:
-        return f"torch.arange({site.sizes[self.axis]}, device={site.helper('device')})"
+        size = site.sizes[self.axis] if self.axis.role is Role.DIM else site.helper(length(self.axis))
+        return f"torch.arange({size}, device={site.helper('device')})"
 
     def onnx(self, site: OnnxSite) -> Value:
+        if self.axis.role is not Role.DIM:
+            return site.positions(self.axis)
         return Value(site.constant(np.arange(site.sizes[Axis(self.axis.role, self.axis.name)])), ((self.axis,),), Element.WHOLE)
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
-        return (Sample(Index(Axis(CTX.role.DIM, "d")), ()),)
+        return (Sample(Index(Axis(Role.DIM, "d")), ()), Sample(Index(CTX), ()))
+
+
+def length(axis: Axis) -> str:
+    """What a generated module calls the number of tokens along an axis."""
+    return "seq" if axis == SEQ else f"length({axis})"
 
 
 @dataclass(frozen=True)
@@ -242,6 +252,5 @@ def mask_text(op: Mask, site: Site) -> str:
         if op.window is not None:
             parts.append(f"({position}[:, None] < {position} + {op.window})")
     for index, arg in enumerate(site.node.args):
-        truth = isinstance(arg.op, Mask) or arg.op.name == "compare"
-        parts.append(f"({site.whole(index)})" if truth else f"({site.whole(index)} != 0)")
+        parts.append(f"({site.whole(index)})" if is_truth(arg) else f"({bracketed(site.whole(index), SUM)} != 0)")
     return " & ".join(parts) if len(parts) > 1 else parts[0][1:-1]

@@ -62,7 +62,7 @@ def onnx_stream(self: Stream, site: OnnxSite) -> Value:
     key_heads = tuple(axis for axis in heads if axis in node.args[1].axes)
     ((width,), (inner,)) = (self.width(node), self.inner)
     static = all(not isinstance(base, Axis) or base.role is Role.DIM for base, _ in self.scale.powers)
-    query = laid(site, site.values[0], _tokens(SEQ, heads, inner))
+    query = expanded(site, site.values[0], _tokens(self.asker, heads, inner))  # what a memory asks may be the same for every sequence
     key, value = (laid(site, site.values[place], _tokens(self.token(node), key_heads, last)) for place, last in ((1, inner), (2, width)))
     counts = {"q_num_heads": volume(site, heads), "kv_num_heads": volume(site, key_heads)}
     together = self.token(node) == SEQ  # as many keys as queries: runtimes differ in what `is_causal` means of others
@@ -70,7 +70,7 @@ def onnx_stream(self: Stream, site: OnnxSite) -> Value:
     if site.wide != site.numbers:
         options["softmax_precision"] = site.wide
     given = query if static else scaled(site, query, self.scale)
-    out = Value(site.emit("Attention", given, key, value, *_allowed(self, site, heads), **counts, **options), _tokens(SEQ, heads, width))
+    out = Value(site.emit("Attention", given, key, value, *_allowed(self, site, heads), **counts, **options), _tokens(self.asker, heads, width))
     if self.masked and may_see_nothing(node.args[-1]):
         seen = apart(site, truth(site, site.values[-1]))
         places = [place for place, dim in enumerate(seen.dims) if dim == (self.over,)]
@@ -101,5 +101,5 @@ def _allowed(self: Stream, site: OnnxSite, heads: Order) -> list[str]:
         bias = Value(site.emit("Where", seen, name, site.constant(-math.inf)), dims)
     batch = (BATCH,) if BATCH in bias.order else ()
     folded = heads if set(heads) & set(bias.order) else ()
-    whole: Dims = (batch, folded, (SEQ,), (self.over,))
+    whole: Dims = (batch, folded, (self.asker,), (self.over,))
     return [expanded(site, bias, whole if batch or folded else whole[2:])]

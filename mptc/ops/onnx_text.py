@@ -61,6 +61,7 @@ def onnx_contract(self: Contract, site: OnnxSite) -> Value:
     values = [Value(value.name, _renamed(value.dims, names), value.element) for value, names in zip(site.values, to, strict=True)]
     if self.renames:
         return values[0]
+    values = [number(site, value) for value in values]  # masks among them
     powers = [operand.power for operand in self.operands]
     product = None
     if len(values) == 2 and bound and powers == [1, 1] and all(set(bound) <= set(value.order) for value in values):
@@ -120,8 +121,10 @@ def _linear(site: OnnxSite, values: Sequence[Value], bound: Order) -> Value | No
     inner = tuple(axis for axis in value.order if axis in bound)
     rows = tuple(dim for dim in apart(site, value, bound).dims if not set(dim) & set(bound))
     left = laid(site, value, (*rows, inner))
-    right = laid(site, weight, (inner, outer) if outer else (inner,))
-    return Value(call(site, "MatMul", left, right), (*rows, outer) if outer else rows)
+    if outer:
+        return Value(call(site, "MatMul", left, laid(site, weight, (inner, outer))), (*rows, outer))
+    column = call(site, "MatMul", left, laid(site, weight, (inner, ())))  # onnxruntime is wrong where a vector meets what was transposed
+    return Value(site.emit("Squeeze", column, site.constant([-1])), rows)
 
 
 def _matmul(site: OnnxSite, values: Sequence[Value], bound: Order) -> Value | None:

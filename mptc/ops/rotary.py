@@ -13,7 +13,7 @@ from mptc.ir.node import Node, Type, absent, axes_of, make
 from mptc.ops.arrays import Array, Sizes, full
 from mptc.ops.base import Arrangement, Operation, Order, lined_up
 from mptc.ops.compare import Compare
-from mptc.ops.contract import product, renamed
+from mptc.ops.contract import product
 from mptc.ops.leaf import Index, Position
 from mptc.ops.onnx_token import onnx_rope
 from mptc.ops.sample import E, K, Sample, of
@@ -53,8 +53,7 @@ class Rope(Operation):
         token = token_axis(node.axes)
         flow = adjoint if self.axis in adjoint.axes else product(adjoint, ones(make(Index(self.axis))))
         if token not in flow.axes:
-            here = make(Position())
-            flow = product(flow, ones(here if token == SEQ else renamed(here, {SEQ: token})))
+            flow = product(flow, ones(make(Position() if token == SEQ else Index(token))))
         return make(Rope(self.axis, self.base, not self.inverse), flow)
 
     def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
@@ -82,13 +81,15 @@ class Rope(Operation):
         return index == 1
 
     def torch(self, site: Site) -> str:
-        turn = f"({site.sizes[self.axis]}, {float(self.base)!r})"
+        token = token_axis(site.node.axes)
+        turn = f"{site.sizes[self.axis]}, {float(self.base)!r}"
         if len(site.node.args) == 1:
-            code = f"{site.helper('rope')}({site.whole(0)}, {site.helper('rotation' + turn)}"
-        elif token_axis(site.node.axes) == SEQ:  # what the next tokens are rotated by is the same for all values
-            code = f"{site.helper('rope_at')}({site.whole(0)}, {site.helper('rotation' + turn)}"
+            along = "" if token == SEQ else f", {token}"
+            code = f"{site.helper('rope')}({site.whole(0)}, {site.helper(f'rotation({turn}{along})')}"
+        elif token == SEQ:  # what the next tokens are rotated by is the same for all values
+            code = f"{site.helper('rope_at')}({site.whole(0)}, {site.helper(f'rotation({turn})')}"
         else:
-            code = f"{site.helper('rope_at')}({site.whole(0)}, {site.helper('rotation_at')}({site.whole(1)}, {turn[1:-1]}, {site.tight(0)}.dtype)"
+            code = f"{site.helper('rope_at')}({site.whole(0)}, {site.helper('rotation_at')}({site.whole(1)}, {turn}, {site.tight(0)}.dtype)"
         return f"{code}{', -1' if self.inverse else ''})"
 
     triton = absent("printed by the region that contains it")

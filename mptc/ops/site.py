@@ -45,8 +45,9 @@ class Site(Protocol):
 
     node: Node
     sizes: Mapping[Axis, int]
-    orders: tuple[Order, ...]
+    orders: tuple[Order, ...]  # of the operands, as they are wanted
     order: Order
+    given: tuple[tuple[str, Order], ...]  # of the operands, as they are
 
     def whole(self, index: int) -> str:
         """Operand `index`, fit to stand between commas."""

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from mptc.ir.axis import BATCH, CTX, SEQ, Axis, Role
+from mptc.ir.axis import BATCH, CTX, SEQ, Axis, Role, dim
 from mptc.ir.node import Node, Type, absent, axes_of
 from mptc.ir.number import ONE, Monomial
 from mptc.ops.arrays import Array, Sizes, full
@@ -16,16 +16,16 @@ from mptc.ops.base import Arrangement, Operation, Order
 from mptc.ops.contract_text import scalar
 from mptc.ops.onnx_reduce import onnx_stream
 from mptc.ops.sample import D, E, K, Sample, of
-from mptc.ops.site import Site
+from mptc.ops.site import Site, tight
 
 
 @dataclass(frozen=True)
 class Stream(Operation):
     """Σ_j softmax_j(scale Σ_inner q_i k_j + bias_ij) v_j
 
-    Arguments: query [batch, heads…, seq, inner], key and value over their own tokens [batch, heads…, seq or a memory, …], then a bias and a mask
+    Arguments: query [batch, heads…, asker, inner], key and value over their own tokens [batch, heads…, seq or a memory, …], then a bias and a mask
     where there are any (`causal` needs none). Keys (values) may lack heads that queries (keys) have; those are shared.
-    Over no token at all the result is 0.
+    Those who ask are the tokens i, or a memory's: then queries may lack the batch. Over no token at all the result is 0.
     """
 
     over: Axis
@@ -34,25 +34,27 @@ class Stream(Operation):
     causal: bool  # i sees j ≤ i; where the keys are kept ones, by the positions of both
     biased: bool
     masked: bool
+    asker: Axis = SEQ
 
     def infer(self, *types: Type) -> Type:
-        query, key, value = types[:3]
-        heads = (set(query.axes) | set(key.axes)) - set(self.inner)
+        query, key, value = (set(type_.axes) for type_ in types[:3])
+        token = self.over if self.over in key else SEQ
         bias = set(types[3].axes) - {self.over} if self.biased else set()
-        return Type(axes_of((heads | set(value.axes) | bias | {SEQ}) - {self.over}))
+        return Type(axes_of(((query | key - {token}) - set(self.inner)) | (value - {token}) | bias | {self.asker}))
 
     def token(self, node: Node) -> Axis:
         """The axis of the tokens that are seen: those of the sequence, or a memory's own."""
         return self.over if self.over in node.args[1].axes else SEQ
 
     def cost(self, node: Node, sizes: Sizes) -> float:
-        pairs = float(np.prod([sizes[axis] for axis in {*node.args[0].axes, *node.args[1].axes} - set(self.inner)])) * sizes[SEQ]
+        query, key, token = {*node.args[0].axes}, {*node.args[1].axes}, self.token(node)
+        pairs = float(np.prod([sizes[axis] for axis in (query | key - {token}) - set(self.inner)])) * sizes[token]
         return pairs * float(np.prod([sizes[axis] for axis in self.inner]) + np.prod([sizes[axis] for axis in self.width(node)]))
 
     def width(self, node: Node) -> Order:
         """The axes of the values that are not heads."""
         heads = (set(node.args[0].axes) | set(node.args[1].axes)) - set(self.inner)
-        return tuple(axis for axis in node.args[2].axes if axis not in heads and axis not in (SEQ, self.over))
+        return tuple(axis for axis in node.args[2].axes if axis not in heads and axis not in (self.token(node), self.over))
 
     def takes_exact(self, node: Node, index: int) -> bool:
         return self.masked and index == len(node.args) - 1
@@ -61,11 +63,12 @@ class Stream(Operation):
 
     def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
         query, key, value = node.args[:3]
-        heads = axes_of({*query.axes, *key.axes} - set(self.inner) - {SEQ, self.over})
-        scores = (*heads, SEQ, self.over)
+        token = self.token(node)
+        heads = axes_of({*query.axes, *key.axes} - set(self.inner) - {self.asker, token, self.over})
+        scores = (*heads, self.asker, self.over)
         pairs = (*scores, *self.inner)
-        sizes = {**sizes, self.over: sizes[self.token(node)]}
-        product_ = full(arrays[0], query.axes, pairs, sizes) * full(arrays[1], self._seen(key.axes), pairs, sizes)
+        sizes = {**sizes, self.over: sizes[token]}
+        product_ = full(arrays[0], query.axes, pairs, sizes) * full(arrays[1], self._seen(key.axes, token), pairs, sizes)
         score = self.scale.evaluate(sizes) * product_.sum(axis=tuple(range(len(scores), len(pairs))))
         rest = list(zip(node.args[3:], arrays[3:], strict=True))
         if self.biased:
@@ -82,41 +85,45 @@ class Stream(Operation):
         below = weights.sum(axis=-1, keepdims=True)
         weights = np.where(below > 0, weights / np.where(below > 0, below, 1), 0)
         out = axes_of({*node.axes, self.over})
-        mixed = full(weights, scores, out, sizes) * full(arrays[2], self._seen(value.axes), out, sizes)
+        mixed = full(weights, scores, out, sizes) * full(arrays[2], self._seen(value.axes, token), out, sizes)
         return np.asarray(mixed.sum(axis=out.index(self.over)))
 
-    def _seen(self, axes: Sequence[Axis]) -> Order:
-        return tuple(self.over if axis == SEQ else axis for axis in axes)
+    def _seen(self, axes: Sequence[Axis], token: Axis) -> Order:
+        return tuple(self.over if axis == token else axis for axis in axes)
 
     # -- torch ----------------------------------------------------------------------------------------
 
     def heads(self, node: Node, order: Order) -> Order:
         """Every head, those that keys have first: how `enable_gqa` wants them."""
-        query = [axis for axis in order if axis not in (BATCH, SEQ, self.over, *self.inner)]
+        query = [axis for axis in order if axis not in (BATCH, self.asker, self.over, *self.inner)]
         key = [axis for axis in query if axis in node.args[1].axes]
         return tuple(key) + tuple(axis for axis in query if axis not in key)
 
     def fits(self, node: Node) -> bool:
-        """Whether `F.scaled_dot_product_attention` can say it: queries have every head, keys and values the same, all have batch and tokens."""
+        """Whether `F.scaled_dot_product_attention` can say it: queries have every head, keys and values the same, all have batch and tokens.
+
+        What a memory asks may be the same for every sequence.
+        """
         query, key, value = (set(arg.axes) for arg in node.args[:3])
         inner, width = set(self.inner), set(self.width(node))
-        token = self.token(node)
-        if not {BATCH, SEQ} <= query or not {BATCH, token} <= key & value or len(inner) != 1:
+        token, asker = self.token(node), self.asker
+        if not {asker, *(() if asker != SEQ else (BATCH,))} <= query or not {BATCH, token} <= key & value or len(inner) != 1:
             return False
-        if any(axis.role is Role.CONTEXT for axis in query):
+        if any(axis.role is Role.CONTEXT for axis in query - {asker}):
             return False
         key_heads, value_heads = key - inner - {BATCH, token}, value - width - {BATCH, token}
-        known = {BATCH, SEQ, self.over, *(query - inner)}
+        known = {BATCH, asker, self.over, *(query - inner)}
         extra = all(set(arg.axes) <= known for arg in node.args[3:])
-        return len(width) == 1 and key_heads == value_heads and key_heads <= query - inner and extra
+        return len(width) == 1 and key_heads == value_heads and key_heads <= query - inner - {asker} and extra
 
     def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
         heads = self.heads(node, orders[0])
         key = tuple(axis for axis in heads if axis in node.args[1].axes)
         width, token = self.width(node), self.token(node)
-        extra = tuple(tuple(axis for axis in (BATCH, *heads, SEQ, self.over) if axis in arg.axes) for arg in node.args[3:])
-        wanted = ((BATCH, *heads, SEQ, *self.inner), (BATCH, *key, token, *self.inner), (BATCH, *key, token, *width), *extra)
-        return Arrangement(wanted, (BATCH, *heads, SEQ, *width))
+        extra = tuple(tuple(axis for axis in (BATCH, *heads, self.asker, self.over) if axis in arg.axes) for arg in node.args[3:])
+        batch = BATCH if BATCH in node.args[0].axes else None
+        wanted = ((batch, *heads, self.asker, *self.inner), (BATCH, *key, token, *self.inner), (BATCH, *key, token, *width), *extra)
+        return Arrangement(wanted, (BATCH, *heads, self.asker, *width))
 
     def torch(self, site: Site) -> str:
         node = site.node
@@ -133,9 +140,12 @@ class Stream(Operation):
 
     def _folded(self, site: Site, index: int, heads: int) -> str:
         """One head dimension, whatever the heads."""
-        if heads == 1:
-            return site.whole(index)
-        return f"{site.tight(index)}.unsqueeze(1)" if heads == 0 else f"{site.tight(index)}.flatten(1, {heads})"
+        code = site.whole(index)
+        if heads != 1:
+            code = f"{site.tight(index)}.unsqueeze(1)" if heads == 0 else f"{site.tight(index)}.flatten(1, {heads})"
+        if site.given[index][1][-1] != site.orders[index][-1]:  # no fused kernel takes vectors that are not whole in memory
+            code = f"{tight(code)}.contiguous()"
+        return code if BATCH in site.orders[index] else f"{tight(code)}.expand({site.helper('batch')}, -1, -1, -1)"
 
     def _options(self, site: Site, heads: Order) -> list[str]:
         options = []
@@ -161,9 +171,9 @@ class Stream(Operation):
         missing = [axis for axis in (BATCH, *heads) if axis not in own]
         if len(missing) == 1 + len(heads) and len(own) == 2:
             return code
-        whole = (BATCH, *heads, SEQ, self.over)
+        whole = (BATCH, *heads, self.asker, self.over)
         picks = ", ".join(":" if axis in own else "None" for axis in whole)
-        if any(axis.role is Role.CONTEXT or axis == SEQ for axis in whole if axis not in own) or missing:
+        if any(axis not in own for axis in whole):
             code = f"{code}[{picks}]"
         if len(heads) == 0:
             return f"{code}[:, None]"
@@ -175,10 +185,14 @@ class Stream(Operation):
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
-        token = (BATCH, SEQ)
+        token, other = (BATCH, SEQ), dim("d+e")
+        memory = of(BATCH, other, E, K)
         scores, biases = of(SEQ, CTX), of(SEQ, CTX, E)
         return (
             Sample(Stream(CTX, (K,), ONE, True, False, False), (of(*token, E, K), of(*token, E, K), of(*token, E, D))),
             Sample(Stream(CTX, (K,), Monomial.size(K), False, False, True), (of(*token, E, K), of(*token, K), of(*token, K), scores), masks=(3,)),
             Sample(Stream(CTX, (K,), ONE, False, True, True), (of(*token, E, K), of(*token, E, K), of(*token, E, D), biases, scores), masks=(4,)),
+            Sample(Stream(other, (K,), ONE, False, False, True, D), (of(BATCH, D, E, K), memory, memory, of(BATCH, other)), masks=(3,)),
+            Sample(Stream(other, (K,), ONE, False, True, False, D), (of(D, E, K), memory, memory, of(D, other))),
+            Sample(Stream(CTX, (K,), ONE, False, False, True, D), (of(D, K), of(*token, K), of(*token, E), of(BATCH, CTX)), masks=(3,)),
         )

@@ -105,7 +105,7 @@ def drawn(program: Program, shape: tuple[int, int, int], seed: int) -> dict[str,
         axes = (BATCH, *((SEQ,) if SEQ in node.axes else ()), *node.op.order)
         sizes = [{BATCH: batch, SEQ: tokens}.get(axis) or program.sizes.get(axis, memory) for axis in axes]
         numbers = generator.normal(size=sizes) * (generator.random(sizes) < 0.8)
-        ids = generator.integers(-1, 12, sizes)
+        ids = generator.integers(0 if node.op.label in program.unmasked else -1, 12, sizes)  # padding is refused where it would be seen
         found[node.op.label] = torch.tensor(ids) if node.op.kind is Kind.ID else torch.tensor(numbers, dtype=torch.float32)
     return found
 

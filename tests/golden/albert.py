@@ -92,7 +92,9 @@ class Model(nn.Module):
         """There is none: it is bidirectional: what it says of a token changes with the tokens after it."""
         raise TypeError("albert cannot decode token by token: it is bidirectional: what it says of a token changes with the tokens after it")
 
-    def forward(self, tokens: Tensor, segments: Tensor, mask: Tensor, targets: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+    def forward(self, tokens: Tensor, segments: Tensor, mask: Tensor, targets: Tensor, *, loss: bool = False, probe: bool = False, **_others: object) -> Output | Evaluation:
+        if _others:
+            raise TypeError(f"albert takes tokens, segments, mask, targets, loss and probe; not {', '.join(_others)}")
         batch, seq = tokens.shape[:2]
         position = torch.arange(seq, device=tokens.device)
         embedded_gain, embedded_bias = self.embedded()

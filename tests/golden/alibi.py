@@ -40,7 +40,7 @@ class Layer(nn.Module):
         self.pre_mlp = Parameters(gain=empty(32), bias=empty(32))  # [d], [d]
         self.mlp = Parameters(W_in=empty(128, 32), b_in=empty(128), W_out=empty(32, 128), b_out=empty(32))  # [hidden, d], [hidden], [d, hidden], [d]
 
-    def forward(self, x: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, value: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
         pre_attention_gain, pre_attention_bias = self.pre_attention()
         W_q, W_k, W_v, W_o = self.attend_near()
         pre_mlp_gain, pre_mlp_bias = self.pre_mlp()
@@ -49,13 +49,13 @@ class Layer(nn.Module):
         q = F.linear(h, W_q.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
         k = F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
         v = F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
-        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=value.mT[None, :, None, :].masked_fill(~mask, -torch.inf))  # [batch, head, seq, key]
+        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=value.to(dtype)[None, :, :, :].masked_fill(~mask, -torch.inf))  # [batch, head, seq, key]
         x = x + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                               # [batch, seq, d]  alibi.mpt:29
         pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  alibi.mpt:30
         x = x + b_out + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)                       # [batch, seq, d]  alibi.mpt:30
         return x
 
-    def decode(self, x: Tensor, value2: Tensor, mask: Tensor, cache: Cache) -> Tensor:
+    def decode(self, x: Tensor, value2: Tensor, mask: Tensor, cache: Cache, dtype: torch.dtype) -> Tensor:
         pre_attention_gain, pre_attention_bias = self.pre_attention()
         W_q, W_k, W_v, W_o = self.attend_near()
         pre_mlp_gain, pre_mlp_bias = self.pre_mlp()
@@ -64,18 +64,18 @@ class Layer(nn.Module):
         value = torch.einsum("hkd,bshk->bhds", W_k, F.linear(h, W_q.flatten(0, 1)).unflatten(-1, (4, 8)))  # [batch, head, d, seq]
         h = cache.keep("h", h, 1)                                                                     # [batch, ctx, d]  alibi.mpt:28
         value = torch.einsum("bhds,bcd->bhsc", value, h)                                              # [batch, head, seq, ctx]
-        weights = masked_softmax(value2.mT[:, :, None] + 0.3535533905932738 * value, mask[:, None], -1)  # [batch, head, seq, ctx]
+        weights = masked_softmax(0.3535533905932738 * value - value2.to(dtype), mask[:, None], -1)    # [batch, head, seq, ctx]
         v = torch.einsum("bhsd,hkd->bhsk", torch.einsum("bhsc,bcd->bhsd", weights, h), W_v)           # [batch, head, seq, key]
         x = x + F.linear(v.transpose(1, 2).flatten(-2), W_o.flatten(1))                               # [batch, seq, d]  alibi.mpt:29
         pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  alibi.mpt:30
-        x = b_out + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out) + x                       # [batch, seq, d]  alibi.mpt:30
+        x = x + b_out + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)                       # [batch, seq, d]  alibi.mpt:30
         return x
 
 
 class Model(nn.Module):
     """alibi. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "a718de8c3182f521"  # what tells a cache of this model from others
+    CACHE = "206016e7a4464656"  # what tells a cache of this model from others
     INITIAL = {
         "embed": ("normal", 0.02),
         "layers.*.pre_attention.gain": ("fill", 1.0),
@@ -113,22 +113,26 @@ class Model(nn.Module):
         like = next(self.parameters())
         return Cache(self.CACHE, batch, capacity, like.dtype, like.device)
 
-    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False, cache: Cache | None = None) -> Output | Evaluation:
+    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False, cache: Cache | None = None, **_others: object) -> Output | Evaluation:
         if cache is not None:
             if loss or probe:
                 raise ValueError("with a cache there is neither loss nor probes")
             return self.decode(tokens, cache)
+        if _others:
+            raise TypeError(f"alibi takes tokens, loss and probe; not {', '.join(_others)}")
+        refuse_padding(tokens, True, "tokens holds ids below 0 before others: alibi would see this padding as tokens; declare `input mask: []` and view `only(past(h), past(mask))`")
         batch, seq = tokens.shape[:2]
         dtype = next(self.parameters()).dtype
+        wide = torch.float64 if next(self.parameters()).dtype == torch.float64 else torch.float32
         device = tokens.device
         position = torch.arange(seq, device=tokens.device)
         gain, bias = self.layernorm()
         x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  alibi.mpt:26
-        slope = torch.exp(-1.3862943611198906 * (1 + torch.arange(4, device=device)).to(dtype))       # [head]  alibi.mpt:18
-        value = slope * position.to(dtype)[:, None]                                                   # [seq, head]
+        slope = torch.exp(-1.3862943611198906 * (1 + torch.arange(4, device=device)).to(wide))        # [head]  alibi.mpt:18
+        value = slope[:, None, None] * (position - position[:, None]).to(wide)                        # [head, seq, ctx]
         mask = position[:, None] >= position                                                          # [seq, ctx]
         for layer in self.layers:
-            x = layer(x, value, mask)
+            x = layer(x, value, mask, dtype)
         logits = F.linear(bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), gain, eps=1e-05), self.embed)  # [batch, seq, vocab]  alibi.mpt:32
         evaluated, probes = None, {}
         if loss:
@@ -141,17 +145,18 @@ class Model(nn.Module):
     def decode(self, tokens: Tensor, cache: Cache) -> Output:
         """The next tokens, behind those that the cache has seen; it grows by them. Ids below 0 at the end of a row are no tokens of it."""
         dtype = next(self.parameters()).dtype
+        wide = torch.float64 if next(self.parameters()).dtype == torch.float64 else torch.float32
         device = tokens.device
         cache.begin(self.CACHE, tokens, tokens)
         position = cache.position()
         gain, bias = self.layernorm()
         x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  alibi.mpt:26
-        slope = torch.exp(-1.3862943611198906 * (1 + torch.arange(4, device=device)).to(dtype))       # [head]  alibi.mpt:18
+        slope = torch.exp(-1.3862943611198906 * (1 + torch.arange(4, device=device)).to(wide))        # [head]  alibi.mpt:18
         places = cache.places()                                                                       # [batch, ctx]
-        value = slope * places.to(dtype)[..., None]                                                   # [batch, ctx, head]
+        value = slope[:, None, None] * (position[..., None] - places[:, None]).to(wide)[:, None]      # [batch, head, seq, ctx]
         mask = position[..., None] >= places[:, None]                                                 # [batch, seq, ctx]
         for number, layer in enumerate(self.layers):
-            x = layer.decode(x, value, mask, cache.at(f"layers.{number}"))
+            x = layer.decode(x, value, mask, cache.at(f"layers.{number}"), dtype)
         logits = F.linear(bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), gain, eps=1e-05), self.embed)  # [batch, seq, vocab]  alibi.mpt:32
         cache.end()
         return Output(logits)
@@ -192,6 +197,12 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     else:
         begun.uniform_(-value, value, generator=generator)
     parameter.copy_(begun)
+
+
+def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
+    """An error where an id is below 0: any, or, where tokens see earlier ones alone, one before one that is not. Does not wait for the device."""
+    real = ids >= 0
+    torch._assert_async((real.cumprod(1) == real).all() if behind_is_harmless else real.all(), message)
 
 
 def lookup(table: Tensor, ids: Tensor) -> Tensor:

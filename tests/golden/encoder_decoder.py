@@ -1,9 +1,8 @@
 """encoder_decoder, compiled by mptc from encoder_decoder.mpt.
 
     tokens: int64 [batch, seq]
-    source: int64 [batch, seq, src]
-    order: int64 [batch, seq, src]
-    mask: float [batch, seq, src]
+    source: int64 [batch, src]
+    mask: float [batch, src]
     -> logits: float [batch, seq, vocab]
 """
 
@@ -34,7 +33,7 @@ class Evaluation(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """One copy of `stack … as encoder`, encoder_decoder.mpt:24."""
+    """One copy of `stack … as encoder`, encoder_decoder.mpt:23."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,15 +47,15 @@ class Encoder(nn.Module):
         W_q, b_q, W_k, b_k, W_v, b_v, W_o, b_o = self.attend()
         pre_mlp_gain, pre_mlp_bias = self.pre_mlp()
         W_in, b_in, W_out, b_out = self.mlp()
-        h = pre_attention_bias + F.rms_norm(m - m.mean(-1)[..., None], (32,), pre_attention_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:25
+        h = pre_attention_bias + F.rms_norm(m - m.mean(-1)[..., None], (32,), pre_attention_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:24
         q = b_q + F.linear(h, W_q.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, src, head, key]  std.mpt:49
         k = b_k + F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, far, head, key]  std.mpt:50
-        a = masked_softmax(0.3535533905932738 * (k.transpose(1, 2) @ q.permute(0, 2, 3, 1)), mask[:, None, :, None], -2)  # [batch, head, far, src]  std.mpt:51
         value = b_v + F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                            # [batch, far, head, key]
-        o = F.linear((a.mT @ value.transpose(1, 2)).transpose(1, 2).flatten(-2), W_o.flatten(1))      # [batch, src, d]
-        m2 = m + b_o + o                                                                              # [batch, src, d]  encoder_decoder.mpt:26
-        pre_mlp = pre_mlp_bias + F.rms_norm(m + b_o + o - m2.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:27
-        m = b_out + m + b_o + o + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)             # [batch, src, d]  encoder_decoder.mpt:27
+        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None, :])  # [batch, head, src, key]
+        o = F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                                   # [batch, src, d]
+        m2 = m + b_o + o                                                                              # [batch, src, d]  encoder_decoder.mpt:25
+        pre_mlp = pre_mlp_bias + F.rms_norm(m + b_o + o - m2.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:26
+        m = b_out + m + b_o + o + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)             # [batch, src, d]  encoder_decoder.mpt:26
         return m
 
     def decode(self, m: Tensor, mask: Tensor) -> Tensor:
@@ -64,20 +63,20 @@ class Encoder(nn.Module):
         W_q, b_q, W_k, b_k, W_v, b_v, W_o, b_o = self.attend()
         pre_mlp_gain, pre_mlp_bias = self.pre_mlp()
         W_in, b_in, W_out, b_out = self.mlp()
-        h = pre_attention_bias + F.rms_norm(m - m.mean(-1)[..., None], (32,), pre_attention_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:25
+        h = pre_attention_bias + F.rms_norm(m - m.mean(-1)[..., None], (32,), pre_attention_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:24
         q = b_q + F.linear(h, W_q.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, src, head, key]  std.mpt:49
         k = b_k + F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, far, head, key]  std.mpt:50
         a = masked_softmax(0.3535533905932738 * (k.transpose(1, 2) @ q.permute(0, 2, 3, 1)), mask[:, None, :, None], -2)  # [batch, head, far, src]  std.mpt:51
         value = b_v + F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                            # [batch, far, head, key]
         o = F.linear((a.mT @ value.transpose(1, 2)).transpose(1, 2).flatten(-2), W_o.flatten(1))      # [batch, src, d]
-        m2 = m + b_o + o                                                                              # [batch, src, d]  encoder_decoder.mpt:26
-        pre_mlp = pre_mlp_bias + F.rms_norm(m + b_o + o - m2.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:27
-        m = b_out + m + b_o + o + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)             # [batch, src, d]  encoder_decoder.mpt:27
+        m2 = m + b_o + o                                                                              # [batch, src, d]  encoder_decoder.mpt:25
+        pre_mlp = pre_mlp_bias + F.rms_norm(m + b_o + o - m2.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:26
+        m = b_out + m + b_o + o + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)             # [batch, src, d]  encoder_decoder.mpt:26
         return m
 
 
 class Decoder(nn.Module):
-    """One copy of `stack … as decoder`, encoder_decoder.mpt:31."""
+    """One copy of `stack … as decoder`, encoder_decoder.mpt:30."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,21 +94,21 @@ class Decoder(nn.Module):
         cross_W_q, cross_b_q, cross_W_k, cross_b_k, cross_W_v, cross_b_v, cross_W_o, cross_b_o = self.cross()
         pre_mlp_gain, pre_mlp_bias = self.pre_mlp()
         W_in, b_in, W_out, b_out = self.mlp()
-        h = pre_attention_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_attention_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:32
+        h = pre_attention_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_attention_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:31
         q = attend_b_q + F.linear(h, attend_W_q.flatten(0, 1)).unflatten(-1, (4, 8))                  # [batch, seq, head, key]  std.mpt:49
         k = attend_b_k + F.linear(h, attend_W_k.flatten(0, 1)).unflatten(-1, (4, 8))                  # [batch, seq, head, key]  std.mpt:50
         value = attend_b_v + F.linear(h, attend_W_v.flatten(0, 1)).unflatten(-1, (4, 8))              # [batch, seq, head, key]
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), is_causal=True)  # [batch, head, seq, key]
-        x = x + attend_b_o + F.linear(o.transpose(1, 2).flatten(-2), attend_W_o.flatten(1))           # [batch, seq, d]  encoder_decoder.mpt:33
-        pre_cross = pre_cross_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_cross_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:34
+        x = x + attend_b_o + F.linear(o.transpose(1, 2).flatten(-2), attend_W_o.flatten(1))           # [batch, seq, d]  encoder_decoder.mpt:32
+        pre_cross = pre_cross_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_cross_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:33
         q = cross_b_q + F.linear(pre_cross, cross_W_q.flatten(0, 1)).unflatten(-1, (4, 8))            # [batch, seq, head, key]  std.mpt:49
         k = cross_b_k + F.linear(encoded, cross_W_k.flatten(0, 1)).unflatten(-1, (4, 8))              # [batch, src, head, key]  std.mpt:50
         value = cross_b_v + F.linear(encoded, cross_W_v.flatten(0, 1)).unflatten(-1, (4, 8))          # [batch, src, head, key]
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None, :])  # [batch, head, seq, key]
-        cross = cross_b_o + F.linear(o.transpose(1, 2).flatten(-2), cross_W_o.flatten(1))             # [batch, seq, d]  encoder_decoder.mpt:34
-        x = x + cross                                                                                 # [batch, seq, d]  encoder_decoder.mpt:34
-        pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:35
-        x = x + b_out + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)                       # [batch, seq, d]  encoder_decoder.mpt:35
+        cross = cross_b_o + F.linear(o.transpose(1, 2).flatten(-2), cross_W_o.flatten(1))             # [batch, seq, d]  encoder_decoder.mpt:33
+        x = x + cross                                                                                 # [batch, seq, d]  encoder_decoder.mpt:33
+        pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:34
+        x = x + b_out + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)                       # [batch, seq, d]  encoder_decoder.mpt:34
         return x
 
     def decode(self, x: Tensor, encoded: Tensor, mask: Tensor, cache: Cache, seen: Tensor | None) -> Tensor:
@@ -119,30 +118,30 @@ class Decoder(nn.Module):
         cross_W_q, cross_b_q, cross_W_k, cross_b_k, cross_W_v, cross_b_v, cross_W_o, cross_b_o = self.cross()
         pre_mlp_gain, pre_mlp_bias = self.pre_mlp()
         W_in, b_in, W_out, b_out = self.mlp()
-        h = pre_attention_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_attention_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:32
+        h = pre_attention_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_attention_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:31
         q = attend_b_q + F.linear(h, attend_W_q.flatten(0, 1)).unflatten(-1, (4, 8))                  # [batch, seq, head, key]  std.mpt:49
         k = attend_b_k + F.linear(h, attend_W_k.flatten(0, 1)).unflatten(-1, (4, 8))                  # [batch, seq, head, key]  std.mpt:50
         k = cache.keep("k", k, 1)                                                                     # [batch, ctx, head, key]  std.mpt:50
         value = attend_b_v + F.linear(h, attend_W_v.flatten(0, 1)).unflatten(-1, (4, 8))              # [batch, seq, head, key]
         value = cache.keep("value", value, 1)                                                         # [batch, ctx, head, key]
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), attn_mask=seen)  # [batch, head, seq, key]
-        x = x + attend_b_o + F.linear(o.transpose(1, 2).flatten(-2), attend_W_o.flatten(1))           # [batch, seq, d]  encoder_decoder.mpt:33
+        x = x + attend_b_o + F.linear(o.transpose(1, 2).flatten(-2), attend_W_o.flatten(1))           # [batch, seq, d]  encoder_decoder.mpt:32
         k = cross_b_k + F.linear(encoded, cross_W_k.flatten(0, 1)).unflatten(-1, (4, 8))              # [batch, src, head, key]  std.mpt:50
-        pre_cross = pre_cross_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_cross_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:34
+        pre_cross = pre_cross_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_cross_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:33
         q = cross_b_q + F.linear(pre_cross, cross_W_q.flatten(0, 1)).unflatten(-1, (4, 8))            # [batch, seq, head, key]  std.mpt:49
         a = masked_softmax(0.3535533905932738 * (q.transpose(1, 2) @ k.permute(0, 2, 3, 1)), mask[:, None, None], -1)  # [batch, head, seq, src]  std.mpt:51
         value = a @ (cross_b_v + F.linear(encoded, cross_W_v.flatten(0, 1)).unflatten(-1, (4, 8))).transpose(1, 2)  # [batch, head, seq, key]
-        cross = cross_b_o + F.linear(value.transpose(1, 2).flatten(-2), cross_W_o.flatten(1))         # [batch, seq, d]  encoder_decoder.mpt:34
-        x = x + cross                                                                                 # [batch, seq, d]  encoder_decoder.mpt:34
-        pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:35
-        x = x + b_out + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)                       # [batch, seq, d]  encoder_decoder.mpt:35
+        cross = cross_b_o + F.linear(value.transpose(1, 2).flatten(-2), cross_W_o.flatten(1))         # [batch, seq, d]  encoder_decoder.mpt:33
+        x = x + cross                                                                                 # [batch, seq, d]  encoder_decoder.mpt:33
+        pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:34
+        x = x + b_out + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)                       # [batch, seq, d]  encoder_decoder.mpt:34
         return x
 
 
 class Model(nn.Module):
     """encoder_decoder. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "e7b23f45551cab0b"  # what tells a cache of this model from others
+    CACHE = "cfb351819228e00f"  # what tells a cache of this model from others
     INITIAL = {
         "embed": ("normal", 0.02),
         "place": ("normal", 0.02),
@@ -217,25 +216,30 @@ class Model(nn.Module):
         like = next(self.parameters())
         return Cache(self.CACHE, batch, capacity, like.dtype, like.device)
 
-    def forward(self, tokens: Tensor, source: Tensor, order: Tensor, mask: Tensor, *, loss: bool = False, probe: bool = False, cache: Cache | None = None) -> Output | Evaluation:
+    def forward(self, tokens: Tensor, source: Tensor, mask: Tensor, *, loss: bool = False, probe: bool = False, cache: Cache | None = None, **_others: object) -> Output | Evaluation:
         if cache is not None:
             if loss or probe:
                 raise ValueError("with a cache there is neither loss nor probes")
-            return self.decode(tokens, source, order, mask, cache)
+            return self.decode(tokens, source, mask, cache)
+        if _others:
+            raise TypeError(f"encoder_decoder takes tokens, source, mask, loss and probe; not {', '.join(_others)}")
+        refuse_padding(tokens, True, "tokens holds ids below 0 before others: encoder_decoder would see this padding as tokens; declare `input mask: []` and view `only(past(h), past(mask))`")
         batch, seq = tokens.shape[:2]
+        device = tokens.device
+        length_src = source.shape[1]
         position = torch.arange(seq, device=tokens.device)
         encoded_gain, encoded_bias = self.encoded()
         layernorm_gain, layernorm_bias = self.layernorm()
-        x = lookup(self.embed, tokens) + entries(self.place, position, 0)                             # [batch, seq, d]  encoder_decoder.mpt:30
-        m = lookup(self.place, order) + lookup(self.embed, source)                                    # [batch, src, d]  encoder_decoder.mpt:23
+        x = lookup(self.embed, tokens) + entries(self.place, position, 0)                             # [batch, seq, d]  encoder_decoder.mpt:29
+        m = entries(self.place, torch.arange(length_src, device=device), 0) + lookup(self.embed, source)  # [batch, src, d]  encoder_decoder.mpt:22
         mask2 = mask != 0                                                                             # [batch, far]
         for encoder in self.encoder:
             m = encoder(m, mask2)
-        encoded = encoded_bias + F.rms_norm(m - m.mean(-1)[..., None], (32,), encoded_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:29
+        encoded = encoded_bias + F.rms_norm(m - m.mean(-1)[..., None], (32,), encoded_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:28
         mask = mask != 0                                                                              # [batch, src]
         for decoder in self.decoder:
             x = decoder(x, encoded, mask)
-        logits = F.linear(layernorm_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), layernorm_gain, eps=1e-05), self.embed)  # [batch, seq, vocab]  encoder_decoder.mpt:37
+        logits = F.linear(layernorm_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), layernorm_gain, eps=1e-05), self.embed)  # [batch, seq, vocab]  encoder_decoder.mpt:36
         evaluated, probes = None, {}
         if loss:
             evaluated = F.cross_entropy(logits.flatten(0, 1), F.pad(tokens[:, 1:], (0, 1), value=-1).flatten().clamp(min=-1), ignore_index=-1)
@@ -244,23 +248,25 @@ class Model(nn.Module):
         return Output(logits)
 
     @torch.no_grad()
-    def decode(self, tokens: Tensor, source: Tensor, order: Tensor, mask: Tensor, cache: Cache) -> Output:
+    def decode(self, tokens: Tensor, source: Tensor, mask: Tensor, cache: Cache) -> Output:
         """The next tokens, behind those that the cache has seen; it grows by them. Ids below 0 at the end of a row are no tokens of it."""
+        device = tokens.device
+        length_src = source.shape[1]
         cache.begin(self.CACHE, tokens, tokens)
         position = cache.position()
         seen = cache.seen()
         encoded_gain, encoded_bias = self.encoded()
         layernorm_gain, layernorm_bias = self.layernorm()
-        x = lookup(self.embed, tokens) + entries(self.place, position, 0)                             # [batch, seq, d]  encoder_decoder.mpt:30
-        m = lookup(self.place, order) + lookup(self.embed, source)                                    # [batch, src, d]  encoder_decoder.mpt:23
+        x = lookup(self.embed, tokens) + entries(self.place, position, 0)                             # [batch, seq, d]  encoder_decoder.mpt:29
+        m = entries(self.place, torch.arange(length_src, device=device), 0) + lookup(self.embed, source)  # [batch, src, d]  encoder_decoder.mpt:22
         mask2 = mask != 0                                                                             # [batch, far]
         for encoder in self.encoder:
             m = encoder.decode(m, mask2)
-        encoded = encoded_bias + F.rms_norm(m - m.mean(-1)[..., None], (32,), encoded_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:29
+        encoded = encoded_bias + F.rms_norm(m - m.mean(-1)[..., None], (32,), encoded_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:28
         mask = mask != 0                                                                              # [batch, src]
         for number, decoder in enumerate(self.decoder):
             x = decoder.decode(x, encoded, mask, cache.at(f"decoder.{number}"), seen)
-        logits = F.linear(layernorm_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), layernorm_gain, eps=1e-05), self.embed)  # [batch, seq, vocab]  encoder_decoder.mpt:37
+        logits = F.linear(layernorm_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), layernorm_gain, eps=1e-05), self.embed)  # [batch, seq, vocab]  encoder_decoder.mpt:36
         cache.end()
         return Output(logits)
 
@@ -300,6 +306,12 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     else:
         begun.uniform_(-value, value, generator=generator)
     parameter.copy_(begun)
+
+
+def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
+    """An error where an id is below 0: any, or, where tokens see earlier ones alone, one before one that is not. Does not wait for the device."""
+    real = ids >= 0
+    torch._assert_async((real.cumprod(1) == real).all() if behind_is_harmless else real.all(), message)
 
 
 def lookup(table: Tensor, ids: Tensor) -> Tensor:

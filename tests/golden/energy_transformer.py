@@ -61,7 +61,10 @@ class Model(nn.Module):
         """There is none: it is bidirectional: what it says of a token changes with the tokens after it."""
         raise TypeError("energy_transformer cannot decode token by token: it is bidirectional: what it says of a token changes with the tokens after it")
 
-    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False, **_others: object) -> Output | Evaluation:
+        if _others:
+            raise TypeError(f"energy_transformer takes tokens, loss and probe; not {', '.join(_others)}")
+        refuse_padding(tokens, False, "tokens holds ids below 0: energy_transformer would see this padding as tokens; declare `input mask: []` and view `only(all(h), all(mask))`")
         center_gain, center_bias = self.center()
         W_q, W_k = self.total.attend()
         Xi = self.total.hopfield()
@@ -121,6 +124,12 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     else:
         begun.uniform_(-value, value, generator=generator)
     parameter.copy_(begun)
+
+
+def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
+    """An error where an id is below 0: any, or, where tokens see earlier ones alone, one before one that is not. Does not wait for the device."""
+    real = ids >= 0
+    torch._assert_async((real.cumprod(1) == real).all() if behind_is_harmless else real.all(), message)
 
 
 def lookup(table: Tensor, ids: Tensor) -> Tensor:

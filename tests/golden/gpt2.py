@@ -53,7 +53,7 @@ class Layer(nn.Module):
         x = x + b_o + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                         # [batch, seq, d]  gpt2.mpt:22
         pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  gpt2.mpt:23
         x2 = b_in + F.linear(pre_mlp, W_in)                                                           # [batch, seq, hidden]  std.mpt:76
-        out = F.linear(x2 * (1 + torch.tanh(0.7978845608028654 * x2 + 0.035677408136300125 * x2.pow(3))), W_out)  # [batch, seq, d]
+        out = F.linear(x2 * (1 + torch.tanh(0.035677408136300125 * x2.pow(3) + 0.7978845608028654 * x2)), W_out)  # [batch, seq, d]
         x = x + b_out + out / 2                                                                       # [batch, seq, d]  gpt2.mpt:23
         return x
 
@@ -72,7 +72,7 @@ class Layer(nn.Module):
         x = x + b_o + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                         # [batch, seq, d]  gpt2.mpt:22
         pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  gpt2.mpt:23
         x2 = b_in + F.linear(pre_mlp, W_in)                                                           # [batch, seq, hidden]  std.mpt:76
-        out = F.linear((1 + torch.tanh(0.7978845608028654 * x2 + 0.035677408136300125 * x2.pow(3))) * x2, W_out)  # [batch, seq, d]
+        out = F.linear((1 + torch.tanh(0.035677408136300125 * x2.pow(3) + 0.7978845608028654 * x2)) * x2, W_out)  # [batch, seq, d]
         x = x + b_out + out / 2                                                                       # [batch, seq, d]  gpt2.mpt:23
         return x
 
@@ -80,7 +80,7 @@ class Layer(nn.Module):
 class Model(nn.Module):
     """gpt2. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "e34f195d60263c37"  # what tells a cache of this model from others
+    CACHE = "6a7a54c7ac18ddfc"  # what tells a cache of this model from others
     INITIAL = {
         "embed": ("normal", 0.02),
         "place": ("normal", 0.02),
@@ -125,11 +125,14 @@ class Model(nn.Module):
         like = next(self.parameters())
         return Cache(self.CACHE, batch, capacity, like.dtype, like.device)
 
-    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False, cache: Cache | None = None) -> Output | Evaluation:
+    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False, cache: Cache | None = None, **_others: object) -> Output | Evaluation:
         if cache is not None:
             if loss or probe:
                 raise ValueError("with a cache there is neither loss nor probes")
             return self.decode(tokens, cache)
+        if _others:
+            raise TypeError(f"gpt2 takes tokens, loss and probe; not {', '.join(_others)}")
+        refuse_padding(tokens, True, "tokens holds ids below 0 before others: gpt2 would see this padding as tokens; declare `input mask: []` and view `only(past(h), past(mask))`")
         batch, seq = tokens.shape[:2]
         position = torch.arange(seq, device=tokens.device)
         gain, bias = self.layernorm()
@@ -194,6 +197,12 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     else:
         begun.uniform_(-value, value, generator=generator)
     parameter.copy_(begun)
+
+
+def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
+    """An error where an id is below 0: any, or, where tokens see earlier ones alone, one before one that is not. Does not wait for the device."""
+    real = ids >= 0
+    torch._assert_async((real.cumprod(1) == real).all() if behind_is_harmless else real.all(), message)
 
 
 def lookup(table: Tensor, ids: Tensor) -> Tensor:

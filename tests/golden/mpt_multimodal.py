@@ -1,7 +1,7 @@
 """mpt_multimodal, compiled by mptc from mpt_multimodal.mpt.
 
     tokens: int64 [batch, seq]
-    z: float [batch, seq, fact]
+    z: float [batch, fact]
     -> logits: float [batch, seq, vocab]
 """
 
@@ -78,7 +78,7 @@ class Layer(nn.Module):
 class Model(nn.Module):
     """mpt_multimodal. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "5302ef832b50f8e8"  # what tells a cache of this model from others
+    CACHE = "22cc32a21d9242db"  # what tells a cache of this model from others
     INITIAL = {
         "unembed": ("normal", 0.02),
         "embedded.words": ("normal", 0.02),
@@ -126,25 +126,30 @@ class Model(nn.Module):
         like = next(self.parameters())
         return Cache(self.CACHE, batch, capacity, like.dtype, like.device)
 
-    def forward(self, tokens: Tensor, z: Tensor, *, loss: bool = False, probe: bool = False, cache: Cache | None = None) -> Output | Evaluation:
+    def forward(self, tokens: Tensor, z: Tensor, *, loss: bool = False, probe: bool = False, cache: Cache | None = None, **_others: object) -> Output | Evaluation:
         if cache is not None:
             if loss or probe:
                 raise ValueError("with a cache there is neither loss nor probes")
             return self.decode(tokens, z, cache)
+        if _others:
+            raise TypeError(f"mpt_multimodal takes tokens, z, loss and probe; not {', '.join(_others)}")
+        refuse_padding(tokens, True, "tokens holds ids below 0 before others: mpt_multimodal would see this padding as tokens; declare `input mask: []` and view `only(past(h), past(mask))`")
         batch, seq = tokens.shape[:2]
-        dtype = next(self.parameters()).dtype
+        wide = torch.float64 if next(self.parameters()).dtype == torch.float64 else torch.float32
+        device = tokens.device
         rotation_8 = rotation(seq, 8, 10000.0, next(self.parameters()))
         words, patches, W_text, W_image, experts, B, W_mix, W_basis, W_scale, W_shift = self.embedded()
         gain = self.readout()
+        value = F.relu(F.linear(z, W_basis))                                                          # [batch, basis]
+        r = mixture(value[:, None], B.flatten(0, 1), tokens[..., None], 64, 1, torch.arange(0, 512, 64, device=device), 2)  # [batch, seq, d]  mpt_multimodal.mpt:33
         weights = torch.softmax(F.linear(z, W_mix), -1)                                               # [batch, expert]
-        m = (weights[:, None, :, None] * lookup(experts.transpose(0, 1), tokens)).sum(-2)             # [batch, seq, d]  mpt_multimodal.mpt:32
-        r = (lookup(B.transpose(0, 1), tokens) * F.relu(F.linear(z, W_basis))[:, None, :, None]).sum(-2)  # [batch, seq, d]  mpt_multimodal.mpt:33
-        value = (tokens < 64).to(dtype) * (tokens >= 48).to(dtype)                                    # [batch, seq]
+        m = mixture(weights[:, None], experts.flatten(0, 1), tokens[..., None], 64, 1, torch.arange(0, 256, 64, device=device), 2)  # [batch, seq, d]  mpt_multimodal.mpt:32
+        value = (tokens < 64).to(wide) * (tokens >= 48).to(wide)                                      # [batch, seq]
         value = torch.where(value[..., None] != 0, F.linear(lookup(patches, tokens - 48), W_image), 0)  # [batch, seq, d]
-        value2 = (tokens >= 0).to(dtype) * (tokens < 48).to(dtype)                                    # [batch, seq]
+        value2 = (tokens >= 0).to(wide) * (tokens < 48).to(wide)                                      # [batch, seq]
         value2 = torch.where(value2[..., None] != 0, F.linear(lookup(words, tokens), W_text), 0)      # [batch, seq, d]
         e = value + value2                                                                            # [batch, seq, d]  mpt_multimodal.mpt:31
-        x = F.linear(z, W_shift)[:, None] + (1 + F.linear(z, W_scale))[:, None] * (m + r + e)         # [batch, seq, d]  mpt_multimodal.mpt:41
+        x = F.linear(z, W_shift)[:, None] + (1 + F.linear(z, W_scale))[:, None] * (r + m + e)         # [batch, seq, d]  mpt_multimodal.mpt:41
         t = sum([(tokens >= 48).long()], start=(tokens >= 0).long() - 1)                              # [batch, seq]  mpt_multimodal.mpt:45
         for layer in self.layers:
             x = layer(x, t, rotation_8)
@@ -161,21 +166,24 @@ class Model(nn.Module):
     def decode(self, tokens: Tensor, z: Tensor, cache: Cache) -> Output:
         """The next tokens, behind those that the cache has seen; it grows by them. Ids below 0 at the end of a row are no tokens of it."""
         dtype = next(self.parameters()).dtype
+        wide = torch.float64 if next(self.parameters()).dtype == torch.float64 else torch.float32
+        device = tokens.device
         cache.begin(self.CACHE, tokens, tokens)
         position = cache.position()
         seen = cache.seen()
         rotation_8 = rotation_at(position, 8, 10000.0, dtype)
         words, patches, W_text, W_image, experts, B, W_mix, W_basis, W_scale, W_shift = self.embedded()
         gain = self.readout()
+        value = F.relu(F.linear(z, W_basis))                                                          # [batch, basis]
+        r = mixture(value[:, None], B.flatten(0, 1), tokens[..., None], 64, 1, torch.arange(0, 512, 64, device=device), 2)  # [batch, seq, d]  mpt_multimodal.mpt:33
         weights = torch.softmax(F.linear(z, W_mix), -1)                                               # [batch, expert]
-        m = (weights[:, None, :, None] * lookup(experts.transpose(0, 1), tokens)).sum(-2)             # [batch, seq, d]  mpt_multimodal.mpt:32
-        r = (lookup(B.transpose(0, 1), tokens) * F.relu(F.linear(z, W_basis))[:, None, :, None]).sum(-2)  # [batch, seq, d]  mpt_multimodal.mpt:33
-        value = (tokens < 64).to(dtype) * (tokens >= 48).to(dtype)                                    # [batch, seq]
+        m = mixture(weights[:, None], experts.flatten(0, 1), tokens[..., None], 64, 1, torch.arange(0, 256, 64, device=device), 2)  # [batch, seq, d]  mpt_multimodal.mpt:32
+        value = (tokens < 64).to(wide) * (tokens >= 48).to(wide)                                      # [batch, seq]
         value = torch.where(value[..., None] != 0, F.linear(lookup(patches, tokens - 48), W_image), 0)  # [batch, seq, d]
-        value2 = (tokens >= 0).to(dtype) * (tokens < 48).to(dtype)                                    # [batch, seq]
+        value2 = (tokens >= 0).to(wide) * (tokens < 48).to(wide)                                      # [batch, seq]
         value2 = torch.where(value2[..., None] != 0, F.linear(lookup(words, tokens), W_text), 0)      # [batch, seq, d]
         e = value + value2                                                                            # [batch, seq, d]  mpt_multimodal.mpt:31
-        x = F.linear(z, W_shift)[:, None] + (1 + F.linear(z, W_scale))[:, None] * (m + r + e)         # [batch, seq, d]  mpt_multimodal.mpt:41
+        x = F.linear(z, W_shift)[:, None] + (1 + F.linear(z, W_scale))[:, None] * (r + m + e)         # [batch, seq, d]  mpt_multimodal.mpt:41
         t = sum([(tokens >= 48).long()], start=(tokens >= 0).long() - 1)                              # [batch, seq]  mpt_multimodal.mpt:45
         for number, layer in enumerate(self.layers):
             x = layer.decode(x, t, position, rotation_8, cache.at(f"layers.{number}"), seen)
@@ -222,6 +230,12 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     parameter.copy_(begun)
 
 
+def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
+    """An error where an id is below 0: any, or, where tokens see earlier ones alone, one before one that is not. Does not wait for the device."""
+    real = ids >= 0
+    torch._assert_async((real.cumprod(1) == real).all() if behind_is_harmless else real.all(), message)
+
+
 def rotation(seq: int, size: int, base: float, like: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines of rotary position, each [seq, size]."""
     wide = torch.float64 if like.dtype == torch.float64 else torch.float32
@@ -243,6 +257,14 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
     inside = (ids >= 0) & (ids < table.shape[0])
     rows = F.embedding(torch.where(inside, ids, 0), table.reshape(table.shape[0], -1))
     return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])
+
+
+def mixture(weights: Tensor | float, table: Tensor, ids: Tensor, size: int, step: int, begins: Tensor | int, bags: int) -> Tensor:
+    """Rows `begins + step * ids` of a table [rows, width], summed with weights over all but the first `bags` dimensions; 0 for an id outside."""
+    at = torch.where((ids >= 0) & (ids < size), ids * step + begins, -1)
+    shares = torch.where(at >= 0, weights, 0.0).to(table.dtype)
+    rows, shares_of = (value.flatten(bags).flatten(0, bags - 1) for value in (at.clamp(min=0).expand_as(shares), shares))
+    return F.embedding_bag(rows, table, per_sample_weights=shares_of, mode="sum").view(*shares.shape[:bags], table.shape[1])
 
 
 def rotation_at(position: Tensor, size: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
 """perceiver, compiled by mptc from perceiver.mpt.
 
     asked: float [batch, seq, feature]
-    places: float [batch, seq, src, feature]
-    mask: float [batch, seq, src]
+    places: float [batch, src, feature]
+    mask: float [batch, src]
     answer: int64 [batch, seq]
     -> logits: float [batch, seq, kind]
 """
@@ -48,11 +48,11 @@ class Layer(nn.Module):
         pre_mlp_gain, pre_mlp_bias = self.pre_mlp()
         W_in, b_in, W_out, b_out = self.mlp()
         h = pre_attention_bias + F.rms_norm((z - z.mean(-2)[:, None]).mT, (32,), pre_attention_gain, eps=1e-05)  # [batch, latent, d]  perceiver.mpt:41
-        k = F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, other, head, key]
         q = F.linear(h, W_q.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, latent, head, key]
-        a = torch.softmax(0.3535533905932738 * (q.transpose(1, 2) @ k.permute(0, 2, 3, 1)), -1)       # [batch, head, latent, other]  perceiver.mpt:24
-        value = F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8)).permute(0, 2, 3, 1) @ a.mT       # [batch, head, key, latent]
-        z = z + F.linear(value.permute(0, 3, 1, 2).flatten(-2), W_o.flatten(1)).mT                    # [batch, d, latent]  perceiver.mpt:42
+        k = F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, other, head, key]
+        v = F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, other, head, key]
+        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))   # [batch, head, latent, key]
+        z = z + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1)).mT                            # [batch, d, latent]  perceiver.mpt:42
         pre_mlp = pre_mlp_bias + F.rms_norm((z - z.mean(-2)[:, None]).mT, (32,), pre_mlp_gain, eps=1e-05)  # [batch, latent, d]  perceiver.mpt:43
         z = z + (b_out + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)).mT                  # [batch, d, latent]  perceiver.mpt:43
         return z
@@ -135,7 +135,10 @@ class Model(nn.Module):
         """There is none: it is bidirectional: what it says of a token changes with the tokens after it."""
         raise TypeError("perceiver cannot decode token by token: it is bidirectional: what it says of a token changes with the tokens after it")
 
-    def forward(self, asked: Tensor, places: Tensor, mask: Tensor, answer: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+    def forward(self, asked: Tensor, places: Tensor, mask: Tensor, answer: Tensor, *, loss: bool = False, probe: bool = False, **_others: object) -> Output | Evaluation:
+        if _others:
+            raise TypeError(f"perceiver takes asked, places, mask, answer, loss and probe; not {', '.join(_others)}")
+        batch, seq = asked.shape[:2]
         read_gain, read_bias = self.read()
         pre_first_gain, pre_first_bias = self.pre_first()
         first_W_q, first_b_q, first_W_k, first_b_k, first_W_v, first_b_v, first_W_o, first_b_o = self.first()
@@ -149,11 +152,10 @@ class Model(nn.Module):
         x = F.linear(places, self.W_place)                                                            # [batch, src, d]  perceiver.mpt:37
         read = read_bias + F.rms_norm(x - 0.03125 * x.sum(-1)[..., None], (32,), read_gain, eps=1e-05)  # [batch, src, d]  perceiver.mpt:37
         k = first_b_k + F.linear(read, first_W_k.flatten(0, 1)).unflatten(-1, (4, 8))                 # [batch, src, head, key]  std.mpt:50
-        mask = mask != 0                                                                              # [batch, src]
-        a = masked_softmax(0.3535533905932738 * torch.einsum("lhk,bshk->blhs", q, k), mask[:, None, None], -1)  # [batch, latent, head, src]  std.mpt:51
         value = first_b_v + F.linear(read, first_W_v.flatten(0, 1)).unflatten(-1, (4, 8))             # [batch, src, head, key]
-        value = value.permute(0, 2, 3, 1) @ a.permute(0, 2, 3, 1)                                     # [batch, head, key, latent]
-        first = first_b_o + F.linear(value.permute(0, 3, 1, 2).flatten(-2), first_W_o.flatten(1))     # [batch, latent, d]  perceiver.mpt:38
+        mask = mask != 0                                                                              # [batch, src]
+        o = F.scaled_dot_product_attention(q.transpose(0, 1)[None].expand(batch, -1, -1, -1), k.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None, :])  # [batch, head, latent, key]
+        first = first_b_o + F.linear(o.transpose(1, 2).flatten(-2), first_W_o.flatten(1))             # [batch, latent, d]  perceiver.mpt:38
         z = self.begin + first                                                                        # [batch, latent, d]  perceiver.mpt:38
         k = cross_b_k + F.linear(read, cross_W_k.flatten(0, 1)).unflatten(-1, (4, 8))                 # [batch, src, head, key]  std.mpt:50
         value = cross_b_v + F.linear(read, cross_W_v.flatten(0, 1)).unflatten(-1, (4, 8))             # [batch, src, head, key]
@@ -163,8 +165,8 @@ class Model(nn.Module):
                 z = layer(z)
             pre_cross = pre_cross_bias + F.rms_norm((z - z.mean(-2)[:, None]).mT, (32,), pre_cross_gain, eps=1e-05)  # [batch, latent, d]  perceiver.mpt:45
             q = cross_b_q + F.linear(pre_cross, cross_W_q.flatten(0, 1)).unflatten(-1, (4, 8))        # [batch, latent, head, key]  std.mpt:49
-            a = masked_softmax(0.3535533905932738 * (k.transpose(1, 2) @ q.permute(0, 2, 3, 1)), mask[:, None, :, None], -2)  # [batch, head, src, latent]  std.mpt:51
-            cross = cross_b_o + F.linear((value.permute(0, 2, 3, 1) @ a).permute(0, 3, 1, 2).flatten(-2), cross_W_o.flatten(1))  # [batch, latent, d]  perceiver.mpt:45
+            o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None, :])  # [batch, head, latent, key]
+            cross = cross_b_o + F.linear(o.transpose(1, 2).flatten(-2), cross_W_o.flatten(1))         # [batch, latent, d]  perceiver.mpt:45
             z = z + cross.mT                                                                          # [batch, d, latent]  perceiver.mpt:45
         memory = encoded_bias + F.rms_norm((z - z.mean(-2)[:, None]).mT, (32,), encoded_gain, eps=1e-05)  # [batch, latent, d]  perceiver.mpt:47
         o = torch.einsum("bohk,dhk->bohd", F.linear(memory, decoded_W_v.flatten(0, 1)).unflatten(-1, (4, 8)), decoded_W_o)  # [batch, other, head, d]
@@ -217,10 +219,3 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     else:
         begun.uniform_(-value, value, generator=generator)
     parameter.copy_(begun)
-
-
-def masked_softmax(scores: Tensor, mask: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """Softmax over what the mask shows; 0 where it shows nothing at all."""
-    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = (scores - torch.logsumexp(scores, dim, keepdim=True)).exp()
-    return weights.masked_fill(~mask, 0.0)

@@ -51,7 +51,7 @@ class Layer(nn.Module):
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=value.permute(2, 0, 1)[None, :, :, :], scale=1)  # [batch, head, seq, key]
         x = x + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                               # [batch, seq, d]  t5_bias.mpt:45
         pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  t5_bias.mpt:46
-        x = F.linear(F.relu(F.linear(pre_mlp, W_in)), W_out) + x                                      # [batch, seq, d]  t5_bias.mpt:46
+        x = x + F.linear(F.relu(F.linear(pre_mlp, W_in)), W_out)                                      # [batch, seq, d]  t5_bias.mpt:46
         return x
 
 
@@ -88,16 +88,19 @@ class Model(nn.Module):
         """There is none: it is bidirectional: what it says of a token changes with the tokens after it."""
         raise TypeError("t5_bias cannot decode token by token: it is bidirectional: what it says of a token changes with the tokens after it")
 
-    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False, **_others: object) -> Output | Evaluation:
+        if _others:
+            raise TypeError(f"t5_bias takes tokens, loss and probe; not {', '.join(_others)}")
+        refuse_padding(tokens, False, "tokens holds ids below 0: t5_bias would see this padding as tokens; declare `input mask: []` and view `only(all(h), all(mask))`")
         batch, seq = tokens.shape[:2]
-        dtype = next(self.parameters()).dtype
+        wide = torch.float64 if next(self.parameters()).dtype == torch.float64 else torch.float32
         position = torch.arange(seq, device=tokens.device)
         gain = self.rmsnorm()
         x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  t5_bias.mpt:42
         back = position[:, None] - position                                                           # [seq, ctx]  t5_bias.mpt:28
-        n = torch.abs(back.to(dtype))                                                                 # [seq, ctx]  t5_bias.mpt:18
+        n = torch.abs(back.to(wide))                                                                  # [seq, ctx]  t5_bias.mpt:18
         far = 4 + torch.floor(0.0001 + 2.232442506204989 * torch.log(n.clamp(min=1) / 4))             # [seq, ctx]  t5_bias.mpt:19
-        value = torch.where(back < 0, 8, 0) + torch.where(n < 4, n, far.clamp(max=7))                 # [seq, ctx]
+        value = torch.where(back < 0, 8, 0).to(wide) + torch.where(n < 4, n, far.clamp(max=7))        # [seq, ctx]
         value = entries(self.bias, value, 0)                                                          # [seq, ctx, head]
         for layer in self.layers:
             x = layer(x, value)
@@ -145,6 +148,12 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     else:
         begun.uniform_(-value, value, generator=generator)
     parameter.copy_(begun)
+
+
+def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
+    """An error where an id is below 0: any, or, where tokens see earlier ones alone, one before one that is not. Does not wait for the device."""
+    real = ids >= 0
+    torch._assert_async((real.cumprod(1) == real).all() if behind_is_harmless else real.all(), message)
 
 
 def lookup(table: Tensor, ids: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """vit, compiled by mptc from vit.mpt.
 
     patches: float [batch, seq, patch]
-    label: int64 [batch, seq]
+    label: int64 [batch]
     -> logits: float [batch, kind]
 """
 
@@ -104,7 +104,9 @@ class Model(nn.Module):
         """There is none: it is bidirectional: what it says of a token changes with the tokens after it."""
         raise TypeError("vit cannot decode token by token: it is bidirectional: what it says of a token changes with the tokens after it")
 
-    def forward(self, patches: Tensor, label: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
+    def forward(self, patches: Tensor, label: Tensor, *, loss: bool = False, probe: bool = False, **_others: object) -> Output | Evaluation:
+        if _others:
+            raise TypeError(f"vit takes patches, label, loss and probe; not {', '.join(_others)}")
         batch, seq = patches.shape[:2]
         position = torch.arange(seq, device=patches.device)
         gain, bias = self.layernorm()

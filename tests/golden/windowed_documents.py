@@ -76,7 +76,7 @@ class Layer(nn.Module):
 class Model(nn.Module):
     """windowed_documents. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "c1302513323b17bb"  # what tells a cache of this model from others
+    CACHE = "3bd3285644239223"  # what tells a cache of this model from others
     INITIAL = {
         "embed": ("normal", 0.02),
         "unembed": ("normal", 0.02),
@@ -114,11 +114,13 @@ class Model(nn.Module):
         like = next(self.parameters())
         return Cache(self.CACHE, batch, capacity, like.dtype, like.device)
 
-    def forward(self, tokens: Tensor, doc: Tensor, *, loss: bool = False, probe: bool = False, cache: Cache | None = None) -> Output | Evaluation:
+    def forward(self, tokens: Tensor, doc: Tensor, *, loss: bool = False, probe: bool = False, cache: Cache | None = None, **_others: object) -> Output | Evaluation:
         if cache is not None:
             if loss or probe:
                 raise ValueError("with a cache there is neither loss nor probes")
             return self.decode(tokens, doc, cache)
+        if _others:
+            raise TypeError(f"windowed_documents takes tokens, doc, loss and probe; not {', '.join(_others)}")
         batch, seq = tokens.shape[:2]
         position = torch.arange(seq, device=tokens.device)
         rotation_8 = rotation(seq, 8, 10000.0, next(self.parameters()))

@@ -76,7 +76,7 @@ class Layer(nn.Module):
         answer = b_out + out / 2                                                                      # [batch, seq, d]  yuriiformer.mpt:38
         x2 = after_mlp_beta * after_attention + answer * after_mlp_gamma                              # [batch, seq, d]  yuriiformer.mpt:19
         after_mlp = after_mlp_layernorm_bias + F.rms_norm(x2 - x2.mean(-1)[..., None], (32,), after_mlp_layernorm_gain, eps=1e-05)  # [batch, seq, d]  yuriiformer.mpt:38
-        x = after_mlp + x                                                                             # [batch, seq, d]  yuriiformer.mpt:39
+        x = x + after_mlp                                                                             # [batch, seq, d]  yuriiformer.mpt:39
         return after_mlp, x
 
     def decode(self, v: Tensor, x: Tensor, cache: Cache, seen: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -118,7 +118,7 @@ class Layer(nn.Module):
 class Model(nn.Module):
     """yuriiformer. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "f849b149b4b22bf8"  # what tells a cache of this model from others
+    CACHE = "d71d0fb604326a20"  # what tells a cache of this model from others
     INITIAL = {
         "embed": ("normal", 0.02),
         "place": ("normal", 0.02),
@@ -175,11 +175,14 @@ class Model(nn.Module):
         like = next(self.parameters())
         return Cache(self.CACHE, batch, capacity, like.dtype, like.device)
 
-    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False, cache: Cache | None = None) -> Output | Evaluation:
+    def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False, cache: Cache | None = None, **_others: object) -> Output | Evaluation:
         if cache is not None:
             if loss or probe:
                 raise ValueError("with a cache there is neither loss nor probes")
             return self.decode(tokens, cache)
+        if _others:
+            raise TypeError(f"yuriiformer takes tokens, loss and probe; not {', '.join(_others)}")
+        refuse_padding(tokens, True, "tokens holds ids below 0 before others: yuriiformer would see this padding as tokens; declare `input mask: []` and view `only(past(h), past(mask))`")
         batch, seq = tokens.shape[:2]
         position = torch.arange(seq, device=tokens.device)
         gain, bias = self.layernorm()
@@ -246,6 +249,12 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     else:
         begun.uniform_(-value, value, generator=generator)
     parameter.copy_(begun)
+
+
+def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
+    """An error where an id is below 0: any, or, where tokens see earlier ones alone, one before one that is not. Does not wait for the device."""
+    real = ids >= 0
+    torch._assert_async((real.cumprod(1) == real).all() if behind_is_harmless else real.all(), message)
 
 
 def lookup(table: Tensor, ids: Tensor) -> Tensor:

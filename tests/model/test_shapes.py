@@ -10,6 +10,7 @@ from mptc.model.tree import Per
 
 HEAD = """use "lib/std.mpt"
 context mem
+context near
 dim vocab = 16
 dim d = 8
 dim e = 8
@@ -53,7 +54,7 @@ def shape_of(sound, text: str, kind: str = "bidirectional") -> tuple[list[str], 
         ("W * past(x)", ["ctx", "head", "key", "d"]),
         ("q + W @ x", ["key", "head"]),
         ("past(x) @ V", ["ctx"]),
-        ("past[mem](x) * past(x)", ["mem", "ctx", "d"]),
+        ("past[near](x) * past(x)", ["near", "ctx", "d"]),
         ("sum[key](W * x)", ["head", "d"]),
         ("softmax[ctx](sum[d](x * past(x)))", ["ctx"]),
         ("lookup(E, tokens)", ["head", "d"]),

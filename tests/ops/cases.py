@@ -46,6 +46,7 @@ def _stream(types: tuple[Type, ...], *, causal: bool = False, biased: bool = Fal
 
 
 QUERY, KEY, VALUE = of(*TOKEN, E, GROUP, K), of(*TOKEN, E, K), of(*TOKEN, E, D)
+MEMORY = of(BATCH, CTX, E, K)
 
 EXTRA: list[tuple[str, Sample]] = [
     ("linear", _contract(ONE, (of(*TOKEN, D), (*TOKEN, 0)), (of(D, E, K), (0, E, K)))),
@@ -90,6 +91,7 @@ EXTRA: list[tuple[str, Sample]] = [
     ("a bias for a group", _stream((QUERY, KEY, VALUE, of(SEQ, CTX, GROUP)), biased=True)),
     ("padding", _stream((QUERY, KEY, VALUE, of(BATCH, CTX)), masked=True)),
     ("no heads", _stream((of(*TOKEN, K), of(*TOKEN, K), of(*TOKEN, D), of(BATCH, SEQ, CTX)), masked=True)),
+    ("of a memory", _stream((QUERY, MEMORY, MEMORY, of(BATCH, CTX)), masked=True)),
     ("a bias of the query", _stream((of(*TOKEN, E, K), KEY, VALUE, of(CTX, E), SEEN), biased=True, masked=True)),
 ]
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from mptc.backends.torch import helpers
 from mptc.backends.torch.function import AMBIENT, ambient_name
 from mptc.backends.torch.site import TorchSite
-from mptc.ir.axis import SEQ, Role
+from mptc.ir.axis import BATCH, SEQ, Role
 from mptc.ir.node import Node
 from mptc.ops.base import Operation, Order
 from mptc.ops.contract import Contract
@@ -76,17 +76,21 @@ def ambient() -> dict[str, Any]:
     """The names that a line of a generated module may use."""
     position = torch.arange(SIZES[SEQ])
     like = torch.zeros((), dtype=torch.float64)
-    known = {"seq": SIZES[SEQ], "position": position, "behind": position[:, None] - position}
+    known = {"batch": SIZES[BATCH], "seq": SIZES[SEQ], "position": position, "behind": position[:, None] - position}
     module = SimpleNamespace(training=False)
-    return {"torch": torch, "F": F, "self": module, **HELPERS, **known, "device": like.device, "dtype": like.dtype, "like": like}
+    return {"torch": torch, "F": F, "self": module, **HELPERS, **known, "device": like.device, "dtype": like.dtype, "wide": like.dtype, "like": like}
 
 
 def ask(name: str, scope: dict[str, Any]) -> str:
     if name.partition("(")[0] not in AMBIENT:
         assert name in HELPERS, f"no helper {name}"
         return name
-    if name.endswith(")"):
-        scope[ambient_name(name)] = eval(f"{name.replace('(', '(seq, ')[:-1]}, like)", scope)
+    kind, _, rest = name.partition("(")
+    if kind == "length":
+        return "seq"
+    if kind == "rotation":
+        size, base = rest.rstrip(")").split(", ")[:2]
+        scope[ambient_name(name)] = eval(f"rotation(seq, {size}, {base}, like)", scope)
     return ambient_name(name)
 
 

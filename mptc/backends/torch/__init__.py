@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from mptc.backends.layout import Layout
 from mptc.backends.templates import render
 from mptc.backends.torch.decode import Decoder, decoder
-from mptc.backends.torch.function import Class, Function, Part, ambient_name, any_parameter, holder, joined
+from mptc.backends.torch.function import Class, Function, Part, holder, joined
 from mptc.backends.torch.lines import Comments, Plan, aligned
 from mptc.backends.torch.modules import Module, passes, plan_of
 from mptc.backends.torch.names import Names
+from mptc.backends.torch.opening import ambient, padding, refusal, renamed
 from mptc.backends.torch.provided import closure, provided
 from mptc.backends.torch.ties import tie_lines
 from mptc.ir.axis import BATCH, SEQ, Axis
@@ -18,6 +19,16 @@ from mptc.ir.node import Kind, Node
 from mptc.ir.path import Path
 from mptc.ir.program import Parameter, Program
 from mptc.ops.leaf import Input
+
+KINDS = {
+    "rotation": "tuple[Tensor, Tensor]",
+    **dict.fromkeys(("batch", "seq", "length"), "int"),
+    **dict.fromkeys(("dtype", "wide"), "torch.dtype"),
+    **dict.fromkeys(("loss", "probe"), "bool"),
+    "device": "torch.device",
+    "cache": "Cache",
+    "seen": "Tensor | None",
+}
 
 
 def module(program: Program, layers: Mapping[Node, list[str]], steps: set[Node], decoding: Program | str) -> str:
@@ -47,7 +58,8 @@ def _model(program: Program, written: Module) -> Class:
     parts.insert(first, ("", ["evaluated, probes = None, {}"]))
     lines = [*joined([*parts, *_evaluation(program, function)]), "if loss or probe:"]
     lines.append(f"    return Evaluation({', '.join(results)}, loss=evaluated, probes=probes)")
-    made.lines = [*_ambient(program, function), *written.unpacked(made), *lines, f"return Output({', '.join(results)})"]
+    begin = [*refusal(program, made.arguments), *renamed(program, function), *padding(program, function), *ambient(program, function)]
+    made.lines = [*begin, *written.unpacked(made), *lines, f"return Output({', '.join(results)})"]
     written.complete()
     return made
 
@@ -62,27 +74,6 @@ def _evaluation(program: Program, function: Function) -> list[Part]:
         starred = "[*]" in probe.name
         parts.append(("probe", [f"probes.update({function.provide('copies')}({name}, {code}))" if starred else f"probes[{name}] = {code}"]))
     return parts
-
-
-def _ambient(program: Program, function: Function) -> list[str]:
-    """What depends on the length of the sequence alone, computed once."""
-    asked = function.made.ambient
-    first = next(node for node in program.inputs if SEQ in node.axes)
-    assert isinstance(first.op, Input)
-    like = any_parameter(program)
-    lines = []
-    text = "\n".join([*function.made.lines, *asked])
-    if asked or "seq" in text:
-        lines.append(f"batch, seq = {first.op.label}.shape[:2]")
-    lines += [f"dtype = {like}.dtype"] if "dtype" in asked else []
-    lines += [f"device = {first.op.label}.device"] if "device" in asked else []
-    if "position" in asked:
-        lines.append(f"position = torch.arange(seq, device={first.op.label}.device)")
-    for name in asked:
-        if name.startswith("rotation"):
-            function.module.helpers.add("rotation")
-            lines.append(f"{ambient_name(name)} = {name.replace('(', '(seq, ')[:-1]}, {like})")
-    return lines
 
 
 # -- the page ------------------------------------------------------------------------------------------
@@ -111,8 +102,8 @@ def _page(program: Program, written: Module, model: Class, decoding: Program | s
                 "name": made.name,
                 "init": _init(program, made, written),
                 "doc": _doc(program, made, written),
-                "calls": [_call(call) for call in (made, *made.others) if call.lines],
-                "decodes": _decodes(next_, made) if next_ else [],
+                "calls": [_call(call, made is model) for call in (made, *made.others) if call.lines],
+                "decodes": _decodes(next_, made, made is model) if next_ else [],
             }
             for made in classes
         ],
@@ -122,19 +113,17 @@ def _page(program: Program, written: Module, model: Class, decoding: Program | s
     }
 
 
-def _call(made: Class) -> dict[str, object]:
+def _call(made: Class, model: bool) -> dict[str, object]:
     return {
-        "arguments": [_typed(argument, made) for argument in made.arguments],
+        "arguments": [f"{argument}: Tensor" if model else _typed(argument, made) for argument in made.arguments],
         "returns": made.returns[0] if len(made.returns) == 1 else f"tuple[{', '.join(made.returns)}]",
         "lines": aligned(made.lines),
     }
 
 
 def _typed(argument: str, made: Class) -> str:
-    flags = dict.fromkeys(("loss", "probe"), "bool")
-    others = {"cache": "Cache", "seen": "Tensor | None", **dict.fromkeys(made.stacks.values(), "nn.ModuleList")}
-    kinds = {"rotation": "tuple[Tensor, Tensor]", "batch": "int", "seq": "int", "dtype": "torch.dtype", "device": "torch.device", **flags, **others}
-    return f"{argument}: {kinds.get(argument.partition('_')[0] if argument.startswith('rotation_') else argument, 'Tensor')}"
+    kind = argument.partition("_")[0] if argument.startswith(("rotation_", "length_")) else argument
+    return f"{argument}: {'nn.ModuleList' if argument in made.stacks.values() else KINDS.get(kind, 'Tensor')}"
 
 
 def _pattern(path: str) -> str:
@@ -144,17 +133,17 @@ def _pattern(path: str) -> str:
 def _type_text(node: Node) -> str:
     assert isinstance(node.op, Input)
     kind = "int64" if node.op.kind is Kind.ID else "float"
-    return f"{kind} {_axes_text((BATCH, SEQ, *node.op.order))}"
+    return f"{kind} {_axes_text((BATCH, *((SEQ,) if node.op.per_token else ()), *node.op.order))}"
 
 
 def _axes_text(axes: tuple[Axis, ...]) -> str:
     return "[" + ", ".join(map(str, axes)) + "]"
 
 
-def _decodes(decoder: Decoder, made: Class) -> list[dict[str, object]]:
+def _decodes(decoder: Decoder, made: Class, model: bool) -> list[dict[str, object]]:
     """The methods beside `forward` that compute the next tokens."""
     own = decoder.classes.get(made.path)
-    return [_call(call) for call in (own, *own.others) if call.lines] if own else []
+    return [_call(call, model) for call in (own, *own.others) if call.lines] if own else []
 
 
 def _kept(decoder: Decoder) -> dict[str, object]:

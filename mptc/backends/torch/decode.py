@@ -9,10 +9,11 @@ from mptc.backends.asked import Asked
 from mptc.backends.kept import Entry, entries, keeps, labels
 from mptc.backends.layout import Layout
 from mptc.backends.scopes import Scope
-from mptc.backends.torch.function import Class, Function, ambient_name, any_parameter
+from mptc.backends.torch.function import Class, Function, ambient_name
 from mptc.backends.torch.lines import Comments, Plan
 from mptc.backends.torch.modules import Module, passes, plan_of
 from mptc.backends.torch.names import Names
+from mptc.backends.torch.opening import first_of, lengths, renamed
 from mptc.ir.axis import SEQ
 from mptc.ir.listing import listing
 from mptc.ir.node import Kind, Node
@@ -121,15 +122,14 @@ def _written(program: Program, plan: Plan) -> tuple[Decodings, Class]:
 def _begin(program: Program, function: Decoding) -> list[str]:
     """What depends on where the sequences stand, computed once."""
     asked = function.made.ambient
+    turned = any(name.startswith("rotation") for name in asked)
+    if turned and "dtype" not in asked:
+        asked.append("dtype")
     tokens = [node for node in program.inputs if SEQ in node.axes]
-    ids = next((node.op.label for node in tokens if isinstance(node.op, Input) and node.type.kind is Kind.ID and not node.op.order), "None")
-    first = tokens[0].op
-    assert isinstance(first, Input)
-    lines = [f"batch, seq = {first.label}.shape[:2]"] if {"batch", "seq"} & set(asked) else []
-    lines += [f"dtype = {any_parameter(program)}.dtype"] if any(name == "dtype" or name.startswith("rotation") for name in asked) else []
-    lines += [f"device = {first.label}.device"] if "device" in asked else []
-    lines.append(f"cache.begin(self.CACHE, {first.label}, {ids})")
-    lines += ["position = cache.position()"] if any(name == "position" or name.startswith("rotation") for name in asked) else []
+    ids = [function.text[node] for node in tokens if isinstance(node.op, Input) and node.type.kind is Kind.ID and not node.op.order]
+    lines = [*renamed(program, function), *lengths(program, function, {"batch", "seq"} & set(asked) != set())]
+    lines.append(f"cache.begin(self.CACHE, {first_of(program, function)}, {(ids or ['None'])[0]})")
+    lines += ["position = cache.position()"] if turned or "position" in asked else []
     lines += ["seen = cache.seen()"] if "seen" in asked else []
     for name in asked:
         if name.startswith("rotation"):

@@ -11,17 +11,18 @@ from mptc.backends.asked import Asked
 from mptc.backends.scopes import Scope
 from mptc.backends.torch.lines import Writer, beside
 from mptc.backends.torch.names import Names, camel
-from mptc.ir.axis import BATCH, SEQ
+from mptc.backends.torch.site import cast, reordered
+from mptc.ir.axis import BATCH, Axis, Role
 from mptc.ir.node import Kind, Node
 from mptc.ir.program import Parameter, Program
 from mptc.ops.base import Order
-from mptc.ops.leaf import Formal, Input, Param
+from mptc.ops.leaf import Formal, Input, Param, length
 from mptc.ops.region import Gathered, Loop, Result
 
 if TYPE_CHECKING:
     from mptc.backends.torch.modules import Module
 
-AMBIENT = ("batch", "seq", "dtype", "device", "position", "rotation", "seen", "cache")
+AMBIENT = ("batch", "seq", "length", "dtype", "wide", "device", "position", "rotation", "seen", "cache")
 
 
 @dataclass
@@ -67,11 +68,12 @@ class Function(Writer):
 
     def inputs(self, program: Program) -> list[str]:
         """The model's inputs have the names of arguments."""
+        labels = []
         for node in program.inputs:
             assert isinstance(node.op, Input)
-            self.text[node] = node.op.label
-            self.names.held.add(node.op.label)
-        return [self.text[node] for node in program.inputs]
+            self.text[node] = self.names.take(node.op.label)
+            labels.append(node.op.label)
+        return labels
 
     # -- what comes from elsewhere ----------------------------------------------------------------------
 
@@ -81,6 +83,7 @@ class Function(Writer):
         if kind not in AMBIENT:
             self.module.helpers.add(name)
             return name
+        name = self.module.measured(name)
         variable = ambient_name(name)
         if name not in self.made.ambient:
             self.made.ambient.append(name)
@@ -192,8 +195,8 @@ class Function(Writer):
         order = self.layout.order(formal)
         code = self.code(initial)
         self.spend_one(initial, loop)
-        free = initial in self.text and self.left.get(initial) == 0 and self.layout.order(initial) == order and not self._lasting(initial)
-        if free:
+        same = self.layout.grade(initial) is self.layout.grade(formal) and self.layout.order(initial) == order
+        if same and initial in self.text and self.left.get(initial) == 0 and not self._lasting(initial):
             self.names.held.add(code)
             self.text[formal] = code
             return code, []
@@ -212,11 +215,19 @@ class Function(Writer):
         return self.expanded_to(node, self.layout.order(like))
 
     def expanded_to(self, node: Node, order: Order) -> str:
-        code = self.fitted(node, order)
+        """A value that leaves the graph, as a number of the parameters' dtype."""
+        own, code = self.layout.order(node), self.code(node)
+        if node.type.kind is Kind.NUMBER:
+            code = cast(code, self.layout.grade(node), self.provide)
+        code = reordered(code, own, tuple(axis if axis in own else None for axis in order))
         if set(self.layout.order(node)) == set(order):
             return code
-        sizes = ", ".join(self.provide(str(axis)) if axis in (BATCH, SEQ) else str(self.sizes[axis]) for axis in order)
-        return f"torch.broadcast_to({code}, ({sizes}))"
+        return f"torch.broadcast_to({code}, ({', '.join(map(self.size, order))}))"
+
+    def size(self, axis: Axis) -> str:
+        if axis == BATCH:
+            return self.provide("batch")
+        return str(self.sizes[axis]) if axis.role is Role.DIM else self.provide(length(axis))
 
     def repeated(self, op: Loop, body: Scope, states: list[str], watched: list[Node], around: Asked) -> list[str]:
         parts = self.parts(body, around)
@@ -270,12 +281,6 @@ def holder(path: str) -> str:
     return around + star
 
 
-def any_parameter(program: Program) -> str:
-    """Something that has the dtype of the model."""
-    numbers = [node.op.label for node in program.inputs if isinstance(node.op, Input) and node.type.kind is Kind.NUMBER]
-    return "next(self.parameters())" if program.parameters else (numbers or ["torch.empty(0)"])[0]
-
-
 Part = tuple[str, list[str]]  # what some lines are computed for ("": always), and the lines
 
 
@@ -306,9 +311,7 @@ def plural(name: str) -> str:
 
 
 def ambient_name(request: str) -> str:
-    """`rotation(64, 10000.0)` is called `rotation_64`."""
+    """`rotation(64, 10000.0)` is called `rotation_64`, `length(mem)` `length_mem`."""
     kind, _, rest = request.partition("(")
-    if not rest:
-        return kind
-    size, base = rest.rstrip(")").split(", ")
-    return f"{kind}_{size}" if base == "10000.0" else f"{kind}_{size}_{base.replace('.', '_').replace('-', '_').replace('+', '')}"
+    parts = [part for part in rest.rstrip(")").split(", ") if part and part != "10000.0"]
+    return "_".join([kind, *(part.replace(".", "_").replace("-", "_").replace("+", "") for part in parts)])

@@ -84,6 +84,12 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     parameter.copy_(begun)
 
 
+def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
+    """An error where an id is below 0: any, or, where tokens see earlier ones alone, one before one that is not. Does not wait for the device."""
+    real = ids >= 0
+    torch._assert_async((real.cumprod(1) == real).all() if behind_is_harmless else real.all(), message)
+
+
 def rotation(seq: int, size: int, base: float, like: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines of rotary position, each [seq, size]."""
     wide = torch.float64 if like.dtype == torch.float64 else torch.float32
@@ -119,6 +125,14 @@ def mean_where(value: Tensor, counts: Tensor) -> Tensor:
     """The mean of what counts, where value and counts broadcast with each other."""
     value, counts = torch.broadcast_tensors(value, counts)
     return value[counts].mean()
+
+
+def mixture(weights: Tensor | float, table: Tensor, ids: Tensor, size: int, step: int, begins: Tensor | int, bags: int) -> Tensor:
+    """Rows `begins + step * ids` of a table [rows, width], summed with weights over all but the first `bags` dimensions; 0 for an id outside."""
+    at = torch.where((ids >= 0) & (ids < size), ids * step + begins, -1)
+    shares = torch.where(at >= 0, weights, 0.0).to(table.dtype)
+    rows, shares_of = (value.flatten(bags).flatten(0, bags - 1) for value in (at.clamp(min=0).expand_as(shares), shares))
+    return F.embedding_bag(rows, table, per_sample_weights=shares_of, mode="sum").view(*shares.shape[:bags], table.shape[1])
 
 
 def shift(x: Tensor, by: int, dim: int, blank: int = 0) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mptc.backends.layout import Layout
 from mptc.backends.scopes import Scope, Scopes
 from mptc.backends.torch.names import Names
-from mptc.backends.torch.site import TorchSite, reordered
+from mptc.backends.torch.site import TorchSite
 from mptc.ir.axis import SEQ, Axis
 from mptc.ir.node import Node
 from mptc.ops.contract import Contract
@@ -128,12 +128,7 @@ class Writer(ABC):
 
     def expression(self, node: Node) -> str:
         given = tuple((self.code(arg), self.layout.order(arg)) for arg in node.args)
-        return str(node.op.torch(TorchSite(node, self.sizes, self.layout.arrangement(node), given, self.provide)))
-
-    def fitted(self, node: Node, order: tuple[Axis, ...]) -> str:
-        """A value in a given memory order; one that does not vary along an axis is expanded by whoever takes it."""
-        own = self.layout.order(node)
-        return reordered(self.code(node), own, tuple(axis if axis in own else None for axis in order))
+        return str(node.op.torch(TorchSite(node, self.sizes, self.layout.arrangement(node), given, self.provide, self.layout.grade)))
 
     # -- lines ----------------------------------------------------------------------------------------
 

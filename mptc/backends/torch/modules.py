@@ -60,6 +60,16 @@ class Module:
         span = self.program.spans.get(node)
         return "" if span is None else str(span).rpartition("/")[2]
 
+    def measured(self, request: str) -> str:
+        """What is asked of a context, asked of what is as long: a memory that came in, or else the sequence."""
+        kind, _, rest = request.partition("(")
+        *parts, axis = rest.rstrip(")").split(", ")
+        if kind != "length" and len(parts) != 2:
+            return request
+        memory = next((str(memory) for context, memory in self.program.memories.items() if str(context) == axis), None)
+        parts += [] if memory is None else [memory]
+        return f"{kind}({', '.join(parts)})" if parts else "seq"
+
     def sites(self, path: str) -> tuple[dict[str, Site], list[Parameter]]:
         """Call sites and parameters of a class: those whose path is below its own, not in a stack inside it."""
         sites: dict[str, Site] = {}

@@ -8,7 +8,7 @@ import keyword
 from mptc.backends.torch.provided import provided
 
 IMPORTED = ("F", "torch", "nn", "Tensor", "NamedTuple", "Callable", "hashlib", "re", "copy")
-LOCAL = ("self", "batch", "seq", "device", "dtype", "position", "seen", "cache", "loss", "probe", "probes", "evaluated")
+LOCAL = ("self", "batch", "seq", "device", "dtype", "wide", "position", "seen", "cache", "loss", "probe", "probes", "evaluated")
 TAKEN = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *IMPORTED, *LOCAL})
 
 
@@ -23,7 +23,7 @@ class Names:
     def take(self, hint: str, fresh: bool = False) -> str:
         """A name like the hint that nothing holds; `fresh`: that nothing ever held, for what is there when the function begins."""
         candidate, number = hint, 1
-        if candidate in self.taken or candidate.startswith("rotation_"):
+        if candidate in self.taken or candidate.startswith(("rotation_", "length_")):
             candidate = hint = f"{hint}_"
         while candidate in (self.ever if fresh else self.held) or candidate in self.taken:
             number += 1
