@@ -70,7 +70,7 @@ class Deployed:
     weights: File
     notes: dict[str, str]
     remarks: tuple[str, ...]
-    packed: bool
+    deployment: Deployment
 
 
 def placed(name: str, tensors: Iterable[Stored]) -> File:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +75,6 @@ def open_graph(path: str | Path, threads: int | None = None) -> Graph:
         return Graph(path, runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
     except Exception as error:
         raise UserError(f"error: onnxruntime cannot load {path}: {_first_line(error)}") from error
-
-
-def is_there() -> bool:
-    """Whether onnxruntime is installed."""
-    return find_spec("onnxruntime") is not None
 
 
 def onnxruntime() -> Any:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mptc.compile import Compiled
+from mptc.compile import Compiled, Deployment
+from mptc.runtime.errors import UserError
 from mptc.runtime.files import Content, write_all
 from mptc.runtime.spec import Overrides, compile_spec, typed_spec
 from mptc.runtime.tensors import Values
@@ -38,8 +39,8 @@ def written(compiled: Compiled, folder: Path, origin: Origin, say: Say) -> None:
     _write(compiled, folder, {**compiled.files, **contents(deployed, values)}, say)
     for remark in deployed.remarks:
         say(remark)
-    if deployed.packed:
-        say(_error(folder / compiled.name / next(iter(deployed.files)), origin, values))
+    if deployed.deployment.packed:
+        say(_error(folder / compiled.name / next(iter(deployed.files)), deployed.deployment, origin, values))
 
 
 def _write(compiled: Compiled, folder: Path, files: dict[str, Content], say: Say) -> None:
@@ -58,15 +59,15 @@ def _size(count: int) -> str:
     return f"{count} bytes"
 
 
-def _error(packed: Path, origin: Origin, values: Values) -> str:
+def _error(packed: Path, deployment: Deployment, origin: Origin, values: Values) -> str:
     """How far bytes are from numbers of float32; measured, where there is something to measure it with."""
     from mptc.runtime.deploy import error_of_bytes
-    from mptc.runtime.deployed import is_there
 
-    if not is_there():
-        return "its error against float32 is not known: onnxruntime, which would measure it, is not installed"
-    plain = compile_spec(origin.spec, origin.set, origin.variant, ("onnx",)).deployed
+    plain = compile_spec(origin.spec, origin.set, origin.variant, ("onnx",), Deployment(probes=deployment.probes)).deployed
     assert plain is not None
-    errors = error_of_bytes(packed, plain, values, typed_spec(origin.spec, origin.set, origin.variant))
+    try:
+        errors = error_of_bytes(packed, plain, values, typed_spec(origin.spec, origin.set, origin.variant))
+    except UserError as error:
+        return f"how far it is from float32 could not be measured: {str(error).removeprefix('error: ')}"
     found = ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
     return f"largest difference from float32 on random inputs, as a part of the largest magnitude: {found}"

@@ -33,7 +33,7 @@ model bigram {
   loss cross_entropy[vocab](logits, counts)
 }
 """
-UNUSED = "the graph does without counts, which only a loss reads\n"
+UNUSED = "the graph does without counts, which no output needs\n"
 
 
 @pytest.fixture
@@ -116,6 +116,13 @@ def test_bytes(mptc: Shell, spec: Path, tmp_path: Path) -> None:
     said, error = done.stdout.splitlines()[-1].rsplit(" ", 1)
     assert said == "largest difference from float32 on random inputs, as a part of the largest magnitude: logits"
     assert 1e-4 < float(error) < 3e-2
+
+
+def test_bytes_that_cannot_be_measured_are_written_all_the_same(mptc: Shell, spec: Path, tmp_path: Path) -> None:
+    done = mptc("compile", "bigram.mpt", "--emit", "onnx", "--quantize", "int8", "--dtype", "bfloat16", "--probes")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("how far it is from float32 could not be measured: onnxruntime cannot load ")
+    assert load_file(tmp_path / "build/bigram/model.int8.safetensors")["embed:scale"].dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("options", [["--dtype", "float16"], ["--quantize", "int8"], ["--probes"], ["--emit", "onnx", "--dtype", "float8"]])

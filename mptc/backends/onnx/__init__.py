@@ -50,12 +50,12 @@ def deployed(program: Program, following: Program | str, equations: Equations, d
         behind = decode_graph(following, weights, deployment.dtype)
         files[decode] = behind.data
         notes[decode] = f"{kind}, opset {OPSET}, {behind.operators} operators"
-    remarks = [f"the graph does without {', '.join(written.without)}, which only a loss reads"] if written.without else []
+    remarks = [f"the graph does without {', '.join(written.without)}, which no output needs"] if written.without else []
     if isinstance(following, str):
         remarks.append(f"there is no graph to decode with: {following}")
     if deployment.dtype == "bfloat16":
         remarks.append("onnxruntime does not run bfloat16 on a CPU")
-    return Deployed(files, weights, notes, tuple(remarks), deployment.packed)
+    return Deployed(files, weights, notes, tuple(remarks), deployment)
 
 
 def graph(program: Program, weights: File, dtype: str = "float32", equations: Equations | None = None, probes: bool = False) -> Written:
