@@ -53,7 +53,7 @@ def settings(given: Mapping[str, int | float | None], base: Settings | None = No
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     chosen = replace(base or Settings(), **changes)
     for name, least in LEAST.items():
-        at_least(name, getattr(chosen, name), least)
+        at_least(name, given.get(name), least)
     lr = given.get("lr")
     if lr is not None and not 0 < lr < math.inf:
         raise UserError(f"error: --lr is {lr:g}; it must be a number above 0")

@@ -149,6 +149,13 @@ def test_resuming_ends_with_the_same_bits_and_other_arrays_are_refused(here: Pat
         mixed.train(here, "other.npz", out, resume=True)
 
 
+def test_examples_of_one_token(here: Path) -> None:
+    np.savez("data.npz", **mixed.arrays(seq=1))
+    mixed.train(here, "data.npz", io.StringIO())
+    mixed.train(here, "data.npz", io.StringIO(), resume=True)
+    assert read_run("run").settings.length == 1
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------
 
 
