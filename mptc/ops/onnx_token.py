@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mptc.ir.axis import SEQ
+from mptc.ir.axis import SEQ, Axis
 from mptc.ir.node import Kind
-from mptc.ops.onnx_text import aligned, call, condition, indicator, lined
+from mptc.ops.onnx_text import aligned, call, condition, indicator, lined, shaped
 from mptc.ops.site import OnnxSite
 
 if TYPE_CHECKING:
@@ -43,16 +44,30 @@ def onnx_compare(site: OnnxSite, op_type: str) -> str:
 def onnx_lookup(self: Lookup, site: OnnxSite) -> str:
     """`Gather`, with 0 for an id outside the table."""
     (table, ids), (rows, at) = site.inputs, site.node.args
-    place = rows.axes.index(self.axis)
+    shared = self.shared(site.node)
     if self.offset:
         ids = site.emit("Sub", ids, site.constant(np.asarray(self.offset, np.int64)))
     size = site.constant(np.asarray(site.sizes[self.axis], np.int64))
     zero = site.constant(np.asarray(0, np.int64))
     inside = call(site, "And", call(site, "GreaterOrEqual", ids, zero), call(site, "Less", ids, size))
-    found = site.emit("Gather", table, site.emit("Where", inside, ids, zero), axis=place)
-    order = (*rows.axes[:place], *at.axes, *rows.axes[place + 1 :])
-    axes = site.node.axes
+    ids, axes = site.emit("Where", inside, ids, zero), site.node.axes
+    if shared:
+        rest = tuple(axis for axis in rows.axes if axis not in (*shared, self.axis))
+        table = shaped(site, lined(site, table, rows.axes, (*shared, self.axis, *rest)), -1, *(site.sizes[axis] for axis in rest))
+        for axis, step in zip(shared, _steps(site, (*shared, self.axis)), strict=False):
+            begins = site.constant(np.arange(site.sizes[axis], dtype=np.int64) * step)
+            ids = call(site, "Add", ids, lined(site, begins, (axis,), at.axes))
+        found, order = site.emit("Gather", table, ids, axis=0), (*at.axes, *rest)
+    else:
+        place = rows.axes.index(self.axis)
+        found, order = site.emit("Gather", table, ids, axis=place), (*rows.axes[:place], *at.axes, *rows.axes[place + 1 :])
     return site.emit("Where", lined(site, inside, at.axes, axes), lined(site, found, order, axes), site.constant(0.0))
+
+
+def _steps(site: OnnxSite, axes: Sequence[Axis]) -> list[int]:
+    """How many rows further the next index of each axis is."""
+    sizes = [site.sizes[axis] for axis in axes]
+    return [int(np.prod(sizes[place + 1 :])) for place in range(len(axes))]
 
 
 def onnx_next(site: OnnxSite) -> str:
