@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 def _lookup(scope: Scope, node: Node) -> Tensor:
     table, ids = scope.args(node)
     ids = ids - node.op.offset
+    if set(node.args[0].axes) & set(node.args[1].axes):
+        return _chosen(scope, node, ids)
     place = node.args[0].axes.index(node.op.axis)
     inside = (ids >= 0) & (ids < table.shape[place])
     rows = table.movedim(place, 0)[torch.where(inside, ids, 0)]
@@ -34,9 +36,13 @@ def _type_of(scope: Scope, node: Node) -> Tensor:
 
 
 def _entry(scope: Scope, node: Node) -> Tensor:
+    return _chosen(scope, node, scope.args(node)[1])
+
+
+def _chosen(scope: Scope, node: Node, number: Tensor) -> Tensor:
     """Σ_entries table · [entry = number]"""
     axes = axes_of((*node.axes, node.op.axis))
-    table, number = scope.lined_up(node, axes)
+    table, number = scope.lined_up(node, axes)[0], onto(number, node.args[1].axes, axes)
     chosen = number == onto(torch.arange(scope.given.size(node.op.axis)), (node.op.axis,), axes)
     return torch.where(chosen, table, 0.0).sum(axes.index(node.op.axis))
 

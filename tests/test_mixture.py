@@ -41,6 +41,8 @@ model mixed {{
   param H:      [expert, vocab, head, key]
   param M:      [marks, expert, d]
   param E:      [vocab, d]
+  param S:      [slot, vocab, d]
+  param Q:      [expert, slot, vocab, d]
   a = softmax[expert](W @ {by})
   {body}
   output y = {result}
@@ -75,6 +77,7 @@ CASES = {
     "factors": lambda: spec("m = sum[expert](3 * a * W @ g * lookup(T, tokens) * x) / 2"),
     "two of weights": lambda: spec("m = sum[expert, basis](a * relu(U @ g) * lookup(P, tokens))"),
     "one after the other": lambda: spec("n = sum[basis](relu(U @ g) * lookup(P, tokens))\n  m = sum[expert](a * n)"),
+    "weights of one of two": lambda: spec("m = sum[expert, basis](a * lookup(P, tokens))"),
     "two tables": lambda: spec("m = sum[expert](a * lookup(T, tokens)) * sum[basis](relu(U @ z) * lookup(B, tokens))"),
     "two axes of a row": lambda: spec("m = sum[expert](a * lookup(H, tokens))"),
     "weights with an axis of the row": lambda: spec("param R: [head, expert, fact]\n  m = sum[expert]((R @ g) * lookup(H, tokens))"),
@@ -84,6 +87,8 @@ CASES = {
     "scored": lambda: spec("m = sum[d](x * lookup(T, tokens))"),
     "several ids": lambda: spec("param R: [slot, fact]\n  m = sum[slot]((R @ g) * lookup(E, at))"),
     "several ids in several tables": lambda: spec("param R: [slot, expert, fact]\n  m = sum[slot, expert]((R @ g) * lookup(T, at))"),
+    "a table for each id": lambda: spec("param R: [slot, fact]\n  m = sum[slot]((R @ g) * lookup(S, at))"),
+    "tables for each id": lambda: spec("m = sum[slot, expert](a * lookup(Q, at))"),
     "chosen": lambda: spec("m = on tokens in words { sum[expert](a * lookup(T, tokens)) }"),
     "a part of the vocabulary": lambda: spec("m = on tokens in marks { sum[expert](a * lookup(M, tokens)) }"),
     "seen": lambda: spec("m = sum[ctx](softmax[ctx](sum[d](x * past(x))) * past(sum[expert](a * lookup(T, tokens))))"),
@@ -128,6 +133,11 @@ def test_rows_side_by_side_are_found() -> None:
     made = spec("rows = lookup(T, tokens)\n  m = sum[expert](a * relu(rows))")
     assert any(side_by_side(returned.shape) for returned in long_step(made))
     agree(made)
+
+
+def test_a_table_for_each_id() -> None:
+    """Axes that the table and the ids both have are aligned."""
+    agree(spec("m = sum[slot](tanh(lookup(S, at)))"))
 
 
 def test_rows_that_are_there_are_used() -> None:

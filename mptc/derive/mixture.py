@@ -41,13 +41,14 @@ def row(node: Node, labels: Sequence[Label], others: Iterable[Label], kept: Iter
 
 def mixture(planner: Planner, weights: Node, values: Node, bound: set[Axis]) -> Node | None:
     """The step for Σ_bound weights · values, where the values are looked up; None where it is no mixture."""
-    rows, labels = _looked_up(values)
+    rows, labels = _looked_up(values, {*weights.axes, *values.axes})
     if rows is None or rows in planner.materialised:
         return None
-    found = row(rows, labels, weights.axes, (set(weights.axes) | set(values.axes)) - bound)
+    bound = bound | (set(labels) - set(values.axes))
+    found = row(rows, labels, weights.axes, {*weights.axes, *labels} - bound)
     (table, ids), op = rows.args, rows.op
     assert isinstance(op, Lookup)
-    if found is None or op.axis in {*weights.axes, *values.axes} or set(table.axes) & set(ids.axes):
+    if found is None or op.axis in {*weights.axes, *labels}:
         return None
     arrows = dict(zip(rows.axes, labels, strict=True))
     over = tuple(sorted(axis for axis in found[0] if isinstance(axis, Axis)))
@@ -59,11 +60,14 @@ def mixture(planner: Planner, weights: Node, values: Node, bound: set[Axis]) -> 
     return planner.c.node(Contract(ONE, (Operand(tuple(numbers.get(axis, axis) for axis in made.axes)),)), made)
 
 
-def _looked_up(node: Node) -> tuple[Node | None, tuple[Axis, ...]]:
-    """What is looked up, and what its axes are called where it stands."""
+def _looked_up(node: Node, taken: set[Axis]) -> tuple[Node | None, tuple[Axis, ...]]:
+    """What is looked up, and what its axes are called where it stands; those that it is summed over already have names that are not taken."""
     if isinstance(node.op, Lookup):
         return node, node.axes
-    if isinstance(node.op, Contract) and node.op.renames and isinstance(node.args[0].op, Lookup):
-        labels = node.op.operands[0].labels
-        return node.args[0], tuple(label for label in labels if isinstance(label, Axis))
-    return None, ()
+    if not isinstance(node.op, Contract) or len(node.args) != 1 or not isinstance(node.args[0].op, Lookup):
+        return None, ()
+    (operand,), (inner,) = node.op.operands, node.args
+    labels = tuple(axis if isinstance(label, int) else label for axis, label in zip(inner.axes, operand.labels, strict=True))
+    summed = {axis for axis, label in zip(inner.axes, operand.labels, strict=True) if isinstance(label, int)}
+    plain = node.op.coef == ONE and operand.power == 1 and not summed & taken and len(set(labels)) == len(labels)
+    return (inner, labels) if plain else (None, ())

@@ -23,7 +23,7 @@ IDS = Type((BATCH, SEQ), Kind.ID)
 
 @dataclass(frozen=True)
 class Lookup(Operation):
-    """Arguments: a table and ids. The entries of `table` along `axis` at each id less `offset`; 0 for an id outside it."""
+    """Arguments: a table and ids. The entries of `table` along `axis` at each id less `offset`, shared axes aligned; 0 for an id outside."""
 
     axis: Axis
     offset: int = 0
@@ -42,18 +42,29 @@ class Lookup(Operation):
 
     def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
         table, ids = arrays[0], arrays[1] - self.offset
+        if self.shared(node):
+            return Entry(self.axis).reference(node, (table, ids), sizes)
         rows = np.moveaxis(table, node.args[0].axes.index(self.axis), 0)
         inside = (ids >= 0) & (ids < sizes[self.axis])
         found = rows[np.where(inside, ids, 0).astype(int)] * inside.reshape(*ids.shape, *[1] * (table.ndim - 1))
         order = (*node.args[1].axes, *(axis for axis in node.args[0].axes if axis != self.axis))
         return np.transpose(found, [order.index(axis) for axis in node.axes])
 
+    def shared(self, node: Node) -> Order:
+        """The axes that the table and the ids both have."""
+        return tuple(axis for axis in node.args[1].axes if axis in node.args[0].axes)
+
     def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
+        if self.shared(node):
+            return Entry(self.axis).arrange(node, orders)
         rest = tuple(axis for axis in orders[0] if axis != self.axis)
         return Arrangement(((self.axis, *rest), orders[1]), (*orders[1], *rest))
 
     def torch(self, site: Site) -> str:
         ids = site.whole(1) if not self.offset else f"{site.tight(1)} - {self.offset}"
+        shared = self.shared(site.node)
+        if shared:
+            return f"{site.helper('entries')}({site.whole(0)}, {ids}, {len(shared)})"
         return f"{site.helper('lookup')}({site.whole(0)}, {ids})"
 
     triton = absent("printed by the region that contains it")
@@ -63,8 +74,13 @@ class Lookup(Operation):
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
-        first, later = Sample(Lookup(K), (of(K, D), IDS), vocabulary=8), Sample(Lookup(K, 2), (of(D, K), IDS), vocabulary=10)
-        return (first, later, Sample(Lookup(K), (of(K), IDS)))
+        aligned = Type((BATCH, SEQ, E), Kind.ID)
+        return (
+            Sample(Lookup(K), (of(K, D), IDS), vocabulary=8),
+            Sample(Lookup(K, 2), (of(D, K), IDS), vocabulary=10),
+            Sample(Lookup(K), (of(K), IDS)),
+            Sample(Lookup(K, 1), (of(D, E, K), aligned), vocabulary=9),
+        )
 
 
 @dataclass(frozen=True)

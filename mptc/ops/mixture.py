@@ -129,5 +129,7 @@ class Mixture(Operation):
             Sample(Mixture(K, (E,)), (of(BATCH, SEQ, E, other), of(E, K, D), ids), vocabulary=8),
             Sample(Mixture(K, (E,)), (of(BATCH, E), of(K, D), several), vocabulary=8),
             Sample(Mixture(K, (E,)), (of(), of(E, K, D), ids), vocabulary=8),
+            Sample(Mixture(K, (E,), 1), (of(BATCH, E), of(E, K, D), several), vocabulary=9),
+            Sample(Mixture(K, (D,)), (of(BATCH, D), of(E, K, D, other), several), vocabulary=8),
             Sample(Mixture(K, (E,)), (of(BATCH, SEQ, E), of(E, K, D), Type((BATCH,), Kind.ID)), vocabulary=8),
         )

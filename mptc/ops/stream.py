@@ -165,20 +165,18 @@ class Stream(Operation):
         return options
 
     def _lined_up(self, site: Site, index: int, heads: Order) -> str:
-        """A mask or bias broadcast to [batch, heads, seq, context], heads folded."""
+        """A mask or bias broadcast to [batch, heads, seq, context], heads folded; where it is the same for all of them, one stands for all."""
         own = site.orders[index]
         code = site.tight(index)
-        missing = [axis for axis in (BATCH, *heads) if axis not in own]
-        if len(missing) == 1 + len(heads) and len(own) == 2:
+        if own == (self.asker, self.over):
             return code
-        whole = (BATCH, *heads, self.asker, self.over)
-        picks = ", ".join(":" if axis in own else "None" for axis in whole)
+        shared = not set(own) & set(heads)
+        whole = (BATCH, *((None,) if shared else heads), self.asker, self.over)
         if any(axis not in own for axis in whole):
-            code = f"{code}[{picks}]"
-        if len(heads) == 0:
-            return f"{code}[:, None]"
-        sizes = ", ".join(str(site.sizes[axis]) for axis in heads)
-        return code if len(heads) == 1 else f"{code}.expand(-1, {sizes}, -1, -1).flatten(1, {len(heads)})"
+            code = f"{code}[{', '.join(':' if axis in own else 'None' for axis in whole)}]"
+        if shared or len(heads) == 1:
+            return code
+        return f"{code}.expand(-1, {', '.join(str(site.sizes[axis]) for axis in heads)}, -1, -1).flatten(1, {len(heads)})"
 
     triton = absent("printed by the region that contains it")
     onnx = onnx_stream

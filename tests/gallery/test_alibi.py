@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.gallery.common import Tensors, agree, causal, ids, layernorm, loaded, mlp, next_token, seen, softmax, under
+from tests.gallery.common import Tensors, agree, ids, layernorm, loaded, mlp, next_token, seen, softmax, under
 
 bloom = pytest.importorskip("transformers.models.bloom.modeling_bloom")
 
@@ -37,7 +37,3 @@ def reference(p: Tensors, tokens: Tensor) -> Tensors:
 
 def test_same_as_the_formula() -> None:
     agree(loaded("alibi", **SIZES), reference, {"tokens": ids(VOCAB, 2, 17)})
-
-
-def test_causal() -> None:
-    causal(loaded("alibi", **SIZES), {"tokens": ids(VOCAB, 2, 9)})

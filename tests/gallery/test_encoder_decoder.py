@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tests.gallery.common import Tensors, agree, attend, causal, ids, layernorm, loaded, mlp, next_token, outputs, seen, top, under
+from tests.gallery.common import Tensors, agree, attend, ids, layernorm, loaded, mlp, next_token, outputs, seen, top, under
 
 DEPTH, VOCAB, SOURCE, PADDED = 2, 61, 7, 3
 SIZES = {"depth": DEPTH, "vocab": VOCAB, "d": 24, "head": 3, "hidden": 40}
@@ -40,10 +40,6 @@ def translated() -> Tensors:
 
 def test_same_as_the_formula() -> None:
     agree(loaded("encoder_decoder", **SIZES), reference, translated())
-
-
-def test_causal() -> None:
-    causal(loaded("encoder_decoder", **SIZES), translated(), per_sequence=["source", "mask"])
 
 
 def test_padding_of_the_source() -> None:

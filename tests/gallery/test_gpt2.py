@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.gallery.common import Tensors, agree, causal, ids, loaded, next_token, rewired, under
+from tests.gallery.common import Tensors, agree, ids, loaded, next_token, rewired, under
 
 transformers = pytest.importorskip("transformers")
 
@@ -46,7 +46,3 @@ def reference(p: Tensors, tokens: torch.Tensor) -> Tensors:
 
 def test_same_as_transformers() -> None:
     agree(loaded("gpt2", **SIZES), reference, {"tokens": ids(VOCAB, 2, 17)})
-
-
-def test_causal() -> None:
-    causal(loaded("gpt2", **SIZES), {"tokens": ids(VOCAB, 2, 9)})

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.gallery.common import Tensors, agree, causal, ids, loaded, next_token, rewired, under
+from tests.gallery.common import Tensors, agree, ids, loaded, next_token, rewired, under
 
 transformers = pytest.importorskip("transformers")
 
@@ -80,7 +80,3 @@ def test_same_as_transformers(interleaved: bool, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(library.DeepseekV3RMSNorm, "forward", normalised)
     monkeypatch.setattr(library.DeepseekV3RotaryEmbedding, "forward", rotated)
     agree(loaded("latent_attention", **SIZES), lambda p, tokens: reference(p, tokens, interleaved), {"tokens": ids(VOCAB, 2, 13)})
-
-
-def test_causal() -> None:
-    causal(loaded("latent_attention", **SIZES), {"tokens": ids(VOCAB, 2, 9)})

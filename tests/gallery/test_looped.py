@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tests.gallery.common import Tensors, agree, causal, grouped, ids, loaded, next_token, rms, seen, swiglu, under
+from tests.gallery.common import Tensors, agree, grouped, ids, loaded, next_token, rms, seen, swiglu, under
 
 LOOPS, DEPTH, VOCAB = 3, 2, 61
 SIZES = {"loops": LOOPS, "depth": DEPTH, "vocab": VOCAB, "d": 24, "kv": 2, "group": 2, "hidden": 40}
@@ -26,7 +26,3 @@ def test_same_as_the_formula() -> None:
     model = loaded("looped", **SIZES)
     assert sum(name.endswith("W_q") for name, _ in model.named_parameters()) == DEPTH
     agree(model, reference, {"tokens": ids(VOCAB, 2, 11)})
-
-
-def test_causal() -> None:
-    causal(loaded("looped", **SIZES), {"tokens": ids(VOCAB, 2, 9)})

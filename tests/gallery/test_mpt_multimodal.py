@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.gallery.common import Tensors, agree, causal, grouped, ids, loaded, next_token, numbers, outputs, rms, seen, swiglu, top, under
+from tests.gallery.common import Tensors, agree, grouped, ids, loaded, next_token, numbers, outputs, rms, seen, swiglu, top, under
 
 DEPTH, TEXT, IMAGE, FACT = 2, 29, 11, 5
 VOCAB = TEXT + IMAGE
@@ -43,10 +43,6 @@ def mixed() -> Tensors:
 
 def test_same_as_the_formula() -> None:
     agree(loaded("mpt_multimodal", **SIZES), reference, mixed())
-
-
-def test_causal() -> None:
-    causal(loaded("mpt_multimodal", **SIZES), mixed(), per_sequence=["z"])
 
 
 def test_the_condition_counts() -> None:

@@ -7,7 +7,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.gallery.common import Tensors, agree, attend, causal, ids, layernorm, loaded, mlp, next_token, seen, under
+from tests.gallery.common import Tensors, agree, attend, ids, layernorm, loaded, mlp, next_token, seen, under
 
 DEPTH, VOCAB = 2, 61
 SIZES = {"depth": DEPTH, "vocab": VOCAB, "d": 24, "head": 3, "hidden": 40}
@@ -36,7 +36,3 @@ def fed_forward(h: Tensor, p: Tensors) -> Tensor:
 
 def test_same_as_the_formula() -> None:
     agree(loaded("yuriiformer", **SIZES), reference, {"tokens": ids(VOCAB, 2, 11)})
-
-
-def test_causal() -> None:
-    causal(loaded("yuriiformer", **SIZES), {"tokens": ids(VOCAB, 2, 9)})

@@ -50,7 +50,7 @@ class Layer(nn.Module):
         q = rope(F.linear(h, W_q.flatten(0, 2)).unflatten(-1, (2, 2, 8)).permute(0, 2, 3, 1, 4), rotation_8)  # [batch, kv, group, seq, key]  std.mpt:33
         k = rope(F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (2, 8)).transpose(1, 2), rotation_8)    # [batch, kv, seq, key]  std.mpt:34
         v = F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (2, 8))                                      # [batch, seq, kv, key]
-        o = F.scaled_dot_product_attention(q.flatten(1, 2), k, v.transpose(1, 2), attn_mask=mask[:, None, None, :, :].expand(-1, 2, 2, -1, -1).flatten(1, 2), enable_gqa=True).unflatten(1, (2, 2))  # [batch, kv, group, seq, key]
+        o = F.scaled_dot_product_attention(q.flatten(1, 2), k, v.transpose(1, 2), attn_mask=mask[:, None, :, :], enable_gqa=True).unflatten(1, (2, 2))  # [batch, kv, group, seq, key]
         x = x + F.linear(o.permute(0, 3, 1, 2, 4).flatten(-3), W_o.flatten(1))                        # [batch, seq, d]  windowed_documents.mpt:24
         pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  windowed_documents.mpt:25
         x = x + F.linear(F.linear(pre_mlp, W_up) * F.silu(F.linear(pre_mlp, W_gate)), W_down)         # [batch, seq, d]  windowed_documents.mpt:25
@@ -66,7 +66,7 @@ class Layer(nn.Module):
         k = rope_at(F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (2, 8)).transpose(1, 2), rotation_8)  # [batch, kv, seq, key]  std.mpt:34
         k = cache.keep("k", k, 2, 4)                                                                  # [batch, kv, ctx, key]  std.mpt:34
         value = cache.keep("v", F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (2, 8)), 1, 4)           # [batch, ctx, kv, key]
-        o = F.scaled_dot_product_attention(q.flatten(1, 2), k, value.transpose(1, 2), attn_mask=mask[:, None, None, :, :].expand(-1, 2, 2, -1, -1).flatten(1, 2), enable_gqa=True).unflatten(1, (2, 2))  # [batch, kv, group, seq, key]
+        o = F.scaled_dot_product_attention(q.flatten(1, 2), k, value.transpose(1, 2), attn_mask=mask[:, None, :, :], enable_gqa=True).unflatten(1, (2, 2))  # [batch, kv, group, seq, key]
         x = x + F.linear(o.permute(0, 3, 1, 2, 4).flatten(-3), W_o.flatten(1))                        # [batch, seq, d]  windowed_documents.mpt:24
         pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  windowed_documents.mpt:25
         x = x + F.linear(F.linear(pre_mlp, W_up) * F.silu(F.linear(pre_mlp, W_gate)), W_down)         # [batch, seq, d]  windowed_documents.mpt:25
