@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+import mptc
 from mptc.runtime.report import Lines
 from mptc.runtime.session import Asked, train_spec
 from mptc.show import show
@@ -56,3 +61,18 @@ def test_a_function_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_energy_is_the_prelude_s() -> None:
     energy = README.split("```")[1].partition("\n\n")[0].strip()
     assert energy in (ROOT / "specs" / "lib" / "cem.mpt").read_text()
+
+
+def test_a_deployment_needs_onnxruntime_alone(tmp_path: Path) -> None:
+    """What the README deploys with writes what torch writes."""
+    command = [sys.executable, "-m", "mptc", "compile", str(ROOT / "specs/cem_small.mpt"), "--variant", "tiny", "--emit", "onnx", "--seed", "3"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    code = "import sys\nsys.modules['torch'] = sys.modules['mptc'] = None\n" + "\n".join(listing("deployment")) + "\nprint(text)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    model = mptc.load(ROOT / "specs/cem_small.mpt", variant="tiny", seed=3)
+    text = list(b"ROMEO:")
+    with torch.no_grad():
+        for _ in range(20):
+            text.append(int(model(torch.tensor([text])).logits[0, -1].argmax()))
+    assert done.stdout.strip() == str(text)
