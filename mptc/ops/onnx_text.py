@@ -110,7 +110,10 @@ def _divides(power: Fraction) -> bool:
 
 
 def _linear(site: OnnxSite, values: Sequence[Value], bound: Order) -> Value | None:
-    """[rows…, inner] @ [inner, outer], where one operand has no axis whose size is known at run time only, so that it can be made a matrix."""
+    """[rows…, inner] @ [inner, outer], where one operand has no axis whose size is known at run time only, so that it can be made a matrix.
+
+    A vector is a matrix of one row or column: onnxruntime 1.31 is wrong about those that are none, beside a transpose.
+    """
     still = [place for place, value in enumerate(values) if is_static(value.order)]
     if not still:
         return None
@@ -120,11 +123,10 @@ def _linear(site: OnnxSite, values: Sequence[Value], bound: Order) -> Value | No
         return None
     inner = tuple(axis for axis in value.order if axis in bound)
     rows = tuple(dim for dim in apart(site, value, bound).dims if not set(dim) & set(bound))
-    left = laid(site, value, (*rows, inner))
-    if outer:
-        return Value(call(site, "MatMul", left, laid(site, weight, (inner, outer))), (*rows, outer))
-    column = call(site, "MatMul", left, laid(site, weight, (inner, ())))  # onnxruntime is wrong where a vector meets what was transposed
-    return Value(site.emit("Squeeze", column, site.constant([-1])), rows)
+    left, right = laid(site, value, (*(rows or ((),)), inner)), laid(site, weight, (inner, outer))
+    name, dims = call(site, "MatMul", left, right), (*(rows or ((),)), outer)
+    gaps = [place - len(dims) for place, dim in enumerate(dims) if not dim]
+    return Value(site.emit("Squeeze", name, site.constant(gaps)) if gaps else name, tuple(dim for dim in dims if dim))
 
 
 def _matmul(site: OnnxSite, values: Sequence[Value], bound: Order) -> Value | None:

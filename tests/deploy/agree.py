@@ -73,8 +73,15 @@ def derived(spec: str | Path, variant: str | None = None, settings: tuple[tuple[
     return found
 
 
-def pair(given: str | Path | Program | Derived, folder: Path, deployment: Deployment = Deployment(), seed: int = 0, **options: Any) -> Pair:
-    """Deploy a spec, or a program that is planned, with weights a little away from where they begin; checked by onnx in full."""
+def pair(
+    given: str | Path | Program | Derived,
+    folder: Path,
+    deployment: Deployment = Deployment(),
+    seed: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Pair:
+    """Deploy a spec, or a program that is planned, with weights a little away from where they begin, or those given; checked by onnx in full."""
     given = derived(given, **options) if isinstance(given, str | Path) else given
     program = given.program if isinstance(given, Derived) else given
     equations, steps = layers(given) if isinstance(given, Derived) else ({}, set())
@@ -82,8 +89,10 @@ def pair(given: str | Path | Program | Derived, folder: Path, deployment: Deploy
     net = as_module(program.name, module(program, equations, steps, following)).Model()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in net.parameters():
-            parameter += NOISE * torch.randn(parameter.shape, generator=generator)
+        for name, parameter in net.named_parameters():
+            parameter.add_(NOISE * torch.randn(parameter.shape, generator=generator))
+            if parameters is not None:
+                parameter.copy_(torch.as_tensor(parameters[name]))
     made = deployed(program, following, equations, deployment)
     state = net.state_dict()
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,6 +146,32 @@ def agrees(
     return found
 
 
+def as_near_as_torch(given: str | Derived, folder: Path, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> Pair:
+    """Assert that outputs and probes are as near to the torch module in float64 as that is in float32: for programs that may be ill conditioned.
+
+    "As near": within twenty times, or 1e-5 of the largest magnitude. `inputs` by name, `parameters` by path, both arrays.
+    """
+    found = pair(given, folder, Deployment(probes=True), parameters=parameters)
+    graph = found.open()
+    got = graph(**{each.name: inputs[each.name] for each in graph.inputs})
+    single, double = (_run(found, inputs, dtype) for dtype in (torch.float32, torch.float64))
+    assert list(got) == list(double)
+    for name, wanted in double.items():
+        assert got[name].shape == wanted.shape, f"{name}: {got[name].shape}, not {wanted.shape}"
+        known = np.isfinite(single[name]) & np.isfinite(wanted)
+        ours, theirs = (np.abs(each[name].astype(np.float64) - wanted)[known].max(initial=0.0) for each in (got, single))
+        scale = np.abs(wanted[known]).max(initial=0.0)
+        assert ours <= 20 * theirs + 1e-5 * scale + 1e-6, f"{name}: differs by {ours:.1e}, torch by {theirs:.1e}, where the largest is {scale:.1e}"
+    return found
+
+
+def _run(found: Pair, inputs: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """The outputs and probes of the torch module, in float64, computed in `dtype`."""
+    net = found.net.to(dtype)
+    feed = {name: torch.as_tensor(value, dtype=torch.int64 if np.asarray(value).dtype.kind == "i" else dtype) for name, value in inputs.items()}
+    return {name: array.astype(np.float64) for name, array in outputs(found, feed, net).items()}
+
+
 class Standard:
     """A graph that onnx evaluates."""
 
@@ -150,12 +185,12 @@ class Standard:
             return dict(zip(self.names, map(np.asarray, self.evaluator.run(None, feed)), strict=True))
 
 
-def outputs(found: Pair, feed: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def outputs(found: Pair, feed: Mapping[str, torch.Tensor], net: torch.nn.Module | None = None) -> dict[str, Any]:
     """What the torch module gives: its outputs, and its probes where those were deployed too."""
     names = [output.name for output in found.program.outputs]
     probes = any(each.name not in names for each in found.model().graph.output)
     with torch.no_grad():
-        out = found.net(**feed, **({"probe": True} if probes else {}))
+        out = (net or found.net)(**feed, **({"probe": True} if probes else {}))
     every = {**{name: getattr(out, name) for name in names}, **(out.probes if probes else {})}
     return {name: tensor.detach().numpy() for name, tensor in every.items()}
 

@@ -52,6 +52,8 @@ EXTRA: list[tuple[str, Sample]] = [
     ("linear", _contract(ONE, (of(*TOKEN, D), (*TOKEN, 0)), (of(D, E, K), (0, E, K)))),
     ("linear, two summed", _contract(Monomial.of(2), (of(*TOKEN, D, E), (*TOKEN, 0, 1)), (of(D, E, K), (0, 1, K)))),
     ("linear to a number", _contract(ONE, (of(*TOKEN, D), (*TOKEN, 0)), (of(D), (0,)))),
+    ("linear to a number, not the last axis", _contract(ONE, (of(*TOKEN, D, K), (*TOKEN, 0, K)), (of(D), (0,)))),
+    ("linear of a number", _contract(ONE, (of(D), (0,)), (of(D, K), (0, K)))),
     ("linear, transposed", _contract(ONE, (of(*TOKEN, D, E), (*TOKEN, 1, 0)), (of(D, E, K), (1, 0, K)))),
     ("scores", _contract(ONE, (of(*TOKEN, E, K), (*TOKEN, E, 0)), (of(BATCH, CTX, E, K), (BATCH, CTX, E, 0)))),
     ("matmul", _contract(ONE, (of(*TOKEN, E, K), (BATCH, SEQ, E, 0)), (of(*TOKEN, D, K), (BATCH, SEQ, D, 0)))),
