@@ -16,8 +16,9 @@ from mptc.derive import Derived
 from mptc.derive.calculus import Calculus, unviewed
 from mptc.derive.exponents import joint
 from mptc.derive.kept import CannotDecode, Cut, viewed
-from mptc.derive.plan import Planner, Search
+from mptc.derive.plan import Planner
 from mptc.derive.products import Part
+from mptc.derive.search import Search
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Node, walk
 from mptc.ir.number import ONE, ZERO, Monomial

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mptc.derive import Derived
-from mptc.derive.plan import BYTES
+from mptc.derive.search import BYTES
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.cut import minimum_cut
 from mptc.ir.node import Node

@@ -14,6 +14,7 @@ from mptc.ir.program import Parameter, Program
 from mptc.ops.choose import Entry, Lookup
 from mptc.ops.contract import Contract
 from mptc.ops.leaf import Param
+from mptc.ops.mixture import Mixture
 from mptc.ops.region import everything
 
 
@@ -80,8 +81,9 @@ def _inner(node: Node, place: int) -> set[Axis]:
     axes, op = node.args[place].axes, node.op
     if isinstance(op, Contract) and len(node.args) > 1:
         return {axis for axis, label in zip(axes, op.operands[place].labels, strict=True) if isinstance(label, int)}
-    if isinstance(op, Lookup | Entry) and place == 0:
-        assert isinstance(node.args[0].op, Param)
-        order = node.args[0].op.order
+    if (isinstance(op, Lookup | Entry) and place == 0) or (isinstance(op, Mixture) and place == 1):
+        table = node.args[place].op
+        assert isinstance(table, Param)
+        order = table.order
         return set(order[order.index(op.axis) + 1 :])
     return set()
