@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from mptc.build.body import Ledger, Unlowered
 from mptc.ir.axis import SEQ, Axis
-from mptc.ir.node import Node, walk
+from mptc.ir.node import Node
+from mptc.ir.region import everywhere
 from mptc.model import tree
 from mptc.ops.contract import Contract
 from mptc.ops.leaf import Index
@@ -22,23 +21,12 @@ def memories_of(ledger: Ledger, model: tree.Model) -> dict[Axis, Axis]:
     for axis, found in several.items():
         if axis in found:
             raise Unlowered(f"a view along `{axis}`, the axis of a memory", model.span)
-    for node in _everything(ledger):
+    roots = [*ledger.losses, *(output.node for output in ledger.outputs), *(one.node for one in ledger.watched)]
+    for node in everywhere(roots) if several else ():
         for axis in _measures(node):
             if axis in several:
                 raise Unlowered(f"a length or a place along `{axis}`, which stands for {len(several[axis])} different axes", node.span or model.span)
     return {axis: next(iter(found)) if len(found) == 1 else axis for axis, found in ledger.contexts.items() if SEQ not in found}
-
-
-def _everything(ledger: Ledger) -> Iterator[Node]:
-    """Every node that the model asks for, those inside of others too, once."""
-    roots = [*ledger.losses, *(output.node for output in ledger.outputs), *(one.node for one in ledger.watched)]
-    done: set[Node] = set()
-    while roots:
-        for node in walk([roots.pop()], done):
-            done.add(node)
-            if node.op.interior is not None:
-                roots.extend(node.op.interior.roots)
-            yield node
 
 
 def _measures(node: Node) -> set[Axis]:

@@ -6,10 +6,11 @@ would take padding for tokens, so the generated module refuses it. What is to th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from mptc.ir.axis import SEQ, Axis, Role
-from mptc.ir.node import Kind, Node, walk
+from mptc.ir.node import Kind, Node
+from mptc.ir.region import everywhere
 from mptc.ops.choose import Lookup, Shift
 from mptc.ops.contract import Contract
 from mptc.ops.leaf import Input, Mask
@@ -20,14 +21,15 @@ from mptc.ops.view import Hold
 
 def seen_unmasked(inputs: Sequence[Node], outputs: Iterable[Node], memories: Mapping[Axis, Axis]) -> tuple[str, ...]:
     """The labels of the inputs whose padding would enter an output."""
-    nodes = list(_everything(outputs))
-    conditions = _dependents(nodes, inputs)
+    nodes = list(everywhere(outputs))
+    edges = _edges(nodes)
+    conditions = _dependents(edges, inputs)
     found = []
     for node in inputs:
         assert isinstance(node.op, Input)
         if node.type.kind is Kind.ID and (tokens := _tokens(node.op, memories)) is not None:
-            ids = _dependents(nodes, [node])
-            rows = _dependents(nodes, [one for one in nodes if isinstance(one.op, Lookup) and one.args[1] in ids])
+            ids = _dependents(edges, [node])
+            rows = _dependents(edges, [one for one in nodes if isinstance(one.op, Lookup) and one.args[1] in ids])
             if any(tokens == memories.get(over, SEQ) for one in nodes for over in _unmasked(one, rows, conditions)):
                 found.append(node.op.label)
     return tuple(found)
@@ -72,34 +74,35 @@ def _bare(node: Node) -> Node:
 # -- what depends on what ------------------------------------------------------------------------------
 
 
-def _everything(roots: Iterable[Node]) -> Iterator[Node]:
-    """Every node that the roots need, those inside of others too, once."""
-    pending, done = list(roots), set[Node]()
+def _edges(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
+    """From each node to those whose value it enters, in loops from pass to pass too."""
+    found: dict[Node, list[Node]] = {}
+
+    def enters(pairs: Iterable[tuple[Node, Node]]) -> None:
+        for source, target in pairs:
+            found.setdefault(source, []).append(target)
+
+    for node in nodes:
+        if node.op.interior is not None:
+            enters(zip(node.args, node.op.interior.formals, strict=True))
+        if isinstance(node.op, Loop):
+            enters(zip(node.op.results, node.op.formals, strict=True))
+        elif isinstance(node.op, Result):
+            loop, index = node.args[0], node.op.index
+            assert isinstance(loop.op, Loop)
+            enters([(loop.args[index], node), (loop.op.results[index], node)])
+        else:
+            enters((arg, node) for arg in node.args)
+    return found
+
+
+def _dependents(edges: Mapping[Node, Sequence[Node]], sources: Iterable[Node]) -> set[Node]:
+    """The sources and what depends on them."""
+    pending = list(sources)
+    found = set(pending)
     while pending:
-        for node in walk([pending.pop()], done):
-            done.add(node)
-            if node.op.interior is not None:
-                pending.extend(node.op.interior.roots)
-            yield node
-
-
-def _dependents(nodes: Sequence[Node], sources: Iterable[Node]) -> set[Node]:
-    """The sources and what depends on them, in loops from pass to pass too."""
-    found = set(sources)
-    while True:
-        before = len(found)
-        for node in nodes:
-            if isinstance(node.op, Loop):
-                again = zip(node.op.formals, node.op.results, strict=True)
-                found.update(formal for formal, result in again if result in found)
-            if node.op.interior is not None:
-                found.update(formal for formal, arg in zip(node.op.interior.formals, node.args, strict=True) if arg in found)
-            if isinstance(node.op, Result):
-                loop, index = node.args[0], node.op.index
-                reached = loop.args[index] in found or (isinstance(loop.op, Loop) and loop.op.results[index] in found)
-            else:
-                reached = not isinstance(node.op, Loop) and any(arg in found for arg in node.args)
-            if reached:
-                found.add(node)
-        if len(found) == before:
-            return found
+        for target in edges.get(pending.pop(), ()):
+            if target not in found:
+                found.add(target)
+                pending.append(target)
+    return found

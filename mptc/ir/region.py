@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mptc.ir.node import Node, walk
+
+
+def everywhere(roots: Iterable[Node]) -> Iterator[Node]:
+    """Every node that the roots need, those inside of others too, once."""
+    pending, done = list(roots), set[Node]()
+    while pending:
+        for node in walk([pending.pop()], done):
+            done.add(node)
+            if node.op.interior is not None:
+                pending.extend(node.op.interior.roots)
+            yield node
 
 
 def inside(node: Node) -> set[Node]:
