@@ -16,9 +16,9 @@ from mptc.ir.region import inside
 BESIDE = 88  # the column of the comments
 
 
-def listing(program: Program) -> str:
-    """The whole program; the same text for the same program."""
-    page = _Page(program)
+def listing(program: Program, notes: bool = True) -> str:
+    """The whole program; the same text for the same program. `notes` say what the spec calls a value and where."""
+    page = _Page(program, notes)
     lines = [f"{'causal' if program.causal else 'bidirectional'} model {program.name}"]
     sizes = [f"{axis} = {size}" for axis, size in program.sizes.items() if axis.role is Role.DIM]
     lines += [f"  sizes {', '.join(sizes)}"] if sizes else []
@@ -39,6 +39,7 @@ def listing(program: Program) -> str:
 @dataclass
 class _Page:
     program: Program
+    notes: bool = True
     lines: list[str] = field(default_factory=list)
     numbers: dict[Node, int] = field(default_factory=dict)
 
@@ -75,6 +76,8 @@ class _Page:
 
     def beside(self, text: str, node: Node) -> str:
         """A line with what the spec calls the value, and where it says it."""
+        if not self.notes:
+            return text
         span = self.program.spans.get(node, node.span)
         place = "" if span is None else f"{span.source.path.rpartition('/')[2]}:{span.line}"
         note = "  ".join(part for part in (self.program.names.get(node, ""), place) if part)

@@ -20,9 +20,8 @@ def generate(model: nn.Module, surface: Surface, prompt: bytes, tokens: int, dra
     `cached=False` computes all that is seen again for each byte. Raises `UserError` for a model that cannot continue bytes, an empty prompt or a
     number out of range.
     """
-    for step in generate_all(model, surface, [prompt], tokens, draw, cached):
-        if step[0] is not None:
-            yield step[0]
+    steps = generate_all(model, surface, [prompt], tokens, draw, cached)
+    return (step[0] for step in steps if step[0] is not None)
 
 
 def generate_all(

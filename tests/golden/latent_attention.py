@@ -97,7 +97,7 @@ class Layer(nn.Module):
 class Model(nn.Module):
     """latent_attention_small. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "217c3f749ec553d4"  # what tells a cache of this model from others
+    CACHE = "6fa961d915a203bd"  # what tells a cache of this model from others
     INITIAL = {
         "embed": ("normal", 0.02),
         "unembed": ("normal", 0.02),

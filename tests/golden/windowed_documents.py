@@ -76,7 +76,7 @@ class Layer(nn.Module):
 class Model(nn.Module):
     """windowed_documents. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "3bd3285644239223"  # what tells a cache of this model from others
+    CACHE = "e9941b503effa85a"  # what tells a cache of this model from others
     INITIAL = {
         "embed": ("normal", 0.02),
         "unembed": ("normal", 0.02),

@@ -104,7 +104,7 @@ def decoder(program: Program) -> Decoder:
     """`decode` of every class."""
     written, made = passes(plan_of(program), lambda plan: _written(program, plan))
     classes = {each.path: each for each in (made, *written.classes)}
-    kind = hashlib.sha256(listing(program).encode()).hexdigest()[:16]
+    kind = hashlib.sha256(listing(program, notes=False).encode()).hexdigest()[:16]
     return Decoder(classes, written.helpers | {"Cache"}, written.entries, kind)
 
 
