@@ -43,7 +43,7 @@ class Case:
 
     def arguments(self) -> list[str]:
         sizes = [word for name, size in self.set.items() for word in ("--set", f"{name}={size}")]
-        return [f"specs/{self.spec}.mpt", "--variant", "tiny", *sizes, "--data", self.data, *self.options]
+        return [self.spec, "--variant", "tiny", *sizes, "--data", self.data, *self.options]
 
 
 def text_answers(batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,29 +65,29 @@ FULL = os.environ.get("MPTC_LEARNING") == "full"
 MULTIMODAL, ENCODER = (
     (
         Case(
-            *("mpt_multimodal", "tests.learning.multimodal:seven", 7, 24, multimodal.seven, text_answers),
+            *("specs/mpt_multimodal.mpt", "tests.learning.multimodal:seven", 7, 24, multimodal.seven, text_answers),
             options=("--length", "24", "--batch", "64", "--steps", "3000"),
             set={"fact": 8},
         ),
         Case(
-            *("bert", "tests.learning.encoder:eleven", 11, 24, encoder.eleven, masked_answers),
+            *("specs/bert.mpt", "tests.learning.encoder:eleven", 11, 24, encoder.eleven, masked_answers),
             options=("--length", "24", "--batch", "128", "--steps", "3000", "--lr", "0.003"),
         ),
     )
     if FULL
     else (
         Case(
-            *("mpt_multimodal", "tests.learning.multimodal:five", 5, 24, multimodal.five, text_answers),
+            *("specs/mpt_multimodal.mpt", "tests.learning.multimodal:five", 5, 24, multimodal.five, text_answers),
             options=("--length", "24", "--batch", "32", "--steps", "1000"),
         ),
         Case(
-            *("bert", "tests.learning.encoder:five", 5, 12, encoder.five, masked_answers),
+            *("specs/bert.mpt", "tests.learning.encoder:five", 5, 12, encoder.five, masked_answers),
             options=("--length", "12", "--batch", "64", "--steps", "700", "--lr", "0.003"),
         ),
     )
 )
 BACKWARDS = Case(
-    *("encoder_decoder", "backwards.npz", sequences.SYMBOLS, 12 if FULL else 6, sequences.backwards, first_said),
+    *("specs/encoder_decoder.mpt", "backwards.npz", sequences.SYMBOLS, 12 if FULL else 6, sequences.backwards, first_said),
     options=("--batch", "64", "--steps", "3000" if FULL else "300", "--lr", "0.005"),
 )
 
@@ -115,7 +115,7 @@ def trained(case: Case, root: Path, out: Path) -> Trained:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    model = mptc.load(root / "specs" / f"{case.spec}.mpt", set=case.set, variant="tiny", weights=out).eval()
+    model = mptc.load(root / case.spec, set=case.set, variant="tiny", weights=out).eval()
     return Trained(case, model, done.stdout)
 
 
@@ -178,6 +178,27 @@ def test_multimodal_is_learnt(multi: Trained) -> None:
 def test_multimodal_needs_each_path(spoil: Callable[[Batch], Batch], multi: Trained) -> None:
     batch = multi.unseen()
     near_chance(multi, {**batch, **spoil(batch)}, batch)
+
+
+RETURNED = "return (e + m + r) * (1 + W_scale @ z) + W_shift @ z"
+ALONE = {"mixture": "e + m", "basis": "e + r", "scale": "e * (1 + W_scale @ z)", "shift": "e + W_shift @ z", "none": "e"}
+
+
+@pytest.mark.skipif(not FULL, reason="minutes for each; MPTC_LEARNING=full")
+@pytest.mark.parametrize("path", ALONE)
+def test_each_way_that_z_takes_is_enough(path: str, root: Path, tmp_path: Path) -> None:
+    """The spec, but for one line; without any way, answers are guesses."""
+    text = (root / MULTIMODAL.spec).read_text()
+    assert text.count(RETURNED) == 1
+    (tmp_path / "alone.mpt").write_text(text.replace(RETURNED, f"return {ALONE[path]}"))
+    case = Case(
+        *(str(tmp_path / "alone.mpt"), "tests.learning.multimodal:five", 5, 24, multimodal.five, text_answers),
+        options=("--length", "24", "--batch", "32", "--steps", "4000"),
+    )
+    found = trained(case, root, tmp_path / "run")
+    batch = found.unseen()
+    assert path == "none" or found.accuracy(batch) >= LEARNT
+    near_chance(found, {**batch, "z": torch.zeros_like(batch["z"])}, batch)
 
 
 # -- an encoder ----------------------------------------------------------------------------------------------
