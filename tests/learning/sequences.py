@@ -19,4 +19,4 @@ def backwards(seed: int, step: int, batch: int, length: int, zeros: float = 0.0)
     back = size - 1 - place
     said = np.where(back >= 0, np.take_along_axis(source, np.maximum(back, 0), 1), -1)
     tokens = np.concatenate([np.full((batch, 1), BEGIN), said], 1)
-    return {"tokens": tokens, "source": source, "order": np.tile(place, (batch, 1)), "mask": (place < size).astype(np.float32)}
+    return {"tokens": tokens, "source": source, "mask": (place < size).astype(np.float32)}

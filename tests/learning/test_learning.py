@@ -254,10 +254,10 @@ def test_encoder_and_decoder_learn(said_backwards: Trained) -> None:
     "spoil",
     [
         lambda batch: {"source": batch["source"].roll(1, 0)},
-        lambda batch: {"order": batch["order"].flip(1)},
+        lambda batch: {"source": batch["source"].flip(1)},
         lambda batch: {"mask": torch.ones_like(batch["mask"])},
     ],
-    ids=["source of another", "order turned round", "padding seen"],
+    ids=["source of another", "source turned round", "padding seen"],
 )
 def test_encoder_and_decoder_need_each_input(spoil: Callable[[Batch], Batch], said_backwards: Trained) -> None:
     """Where the source ends or how its symbols are ordered can be guessed: there are that many sizes."""
