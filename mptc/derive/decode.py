@@ -220,18 +220,41 @@ class Decoder:
         for chosen in _subsets(near):
             plain = self._plain(search.node(sum(1 << other for other in (place, *chosen))), over)
             if plain is not None and self.cut.keeps(plain[0]):
-                kept, primes = self.keep(plain[0], over, window), plain[1]
-                back = {axis: label for label, axis in naming.items()}
-                axes = tuple(primes.get(axis, axis) for axis in kept.axes)
-                return {place, *chosen}, (kept, tuple(back[axis] for axis in axes), Fraction(1))
+                return {place, *chosen}, self._kept_part(*plain, naming, over, window)
         made = self.elsewhere(arg, over, window)
         return {place}, _with_labels(made, tuple(over if axis == SEQ else axis for axis in arg.axes), labels, power)
 
+    def _kept_part(self, value: Node, primes: dict[Axis, Axis], naming: Mapping[Label, Axis], over: Axis, window: int | None) -> Part:
+        kept = self.keep(value, over, window)
+        back = {over: over, **{axis: label for label, axis in naming.items()}}
+        return kept, tuple(back[primes.get(axis, axis)] for axis in kept.axes), Fraction(1)
+
+    def _partly(self, node: Node, over: Axis, window: int | None) -> Node | None:
+        """A product of every token that is seen, as what is kept of it times the rest; None where nothing of it is kept."""
+        op = node.op
+        assert isinstance(op, Contract)
+        parts: list[Part] = [(arg, operand.labels, operand.power) for arg, operand in zip(node.args, op.operands, strict=True)]
+        naming = joint(parts)
+        search = Search(self.planner, parts, naming)
+        for chosen in _subsets(list(range(len(parts)))):
+            value, primes = self._unprimed(search.node(sum(1 << place for place in chosen)))
+            if chosen and self.cut.keeps(value):
+                if node in self.windows:
+                    self.windows.setdefault(value, self.windows[node])
+                new = [self._kept_part(value, primes, naming, over, window)]
+                for arg, labels, power in (part for place, part in enumerate(parts) if place not in chosen):
+                    axes, seen = (tuple(over if each == SEQ else each for each in several) for several in (arg.axes, labels))
+                    new.append(_with_labels(self.elsewhere(arg, over, window), axes, seen, power))
+                return self.c.contract(op.coef, new)
+        return None
+
     def _plain(self, node: Node, over: Axis) -> tuple[Node, dict[Axis, Axis]] | None:
-        """What a token has, of a value that is seen, with plain axes for the primed ones of a product's joint names, and how those are primed."""
+        """What a token has, of a value that is seen."""
         value = unviewed(node, over)
-        if value is None:
-            return None
+        return None if value is None else self._unprimed(value)
+
+    def _unprimed(self, value: Node) -> tuple[Node, dict[Axis, Axis]]:
+        """A value with plain axes for the primed ones of a product's joint names, and how those are primed."""
         arrows = {axis: replace(axis, tick=0) for axis in value.axes if axis.tick and replace(axis, tick=0) not in value.axes}
         return self.c.rename(value, arrows), {plain: primed for primed, plain in arrows.items()}
 
@@ -251,6 +274,9 @@ class Decoder:
         fixed = BATCH not in node.axes and not isinstance(node.op, Shift | Loop)
         if not node.args or not (fixed or self.cut.crosses(node)):
             return self.keep(node, over, window)
+        partly = self._partly(node, over, window) if isinstance(node.op, Contract) else None
+        if partly is not None:
+            return partly
         args = tuple(self.elsewhere(arg, over, window) for arg in node.args)
         if isinstance(node.op, Rope):
             return self.c.node(node.op, args[0], self.c.node(Place(over, window)))

@@ -38,7 +38,7 @@ class Dropout(Operation):
         return np.asarray(arrays[0])
 
     def torch(self, site: Site) -> str:
-        return f"F.dropout({site.whole(0)}, {float(self.p)!r}, self.training)"
+        return f"F.dropout({site.tensor(0)}, {float(self.p)!r}, self.training)"
 
     triton = absent("printed by the region that contains it")
 

@@ -10,7 +10,7 @@ import numpy as np
 from mptc.ir.node import Node, Type, absent, axes_of, make
 from mptc.ops.arrays import Array, Sizes, spread
 from mptc.ops.base import Operation
-from mptc.ops.contract import number, product, summed, total
+from mptc.ops.contract import is_number, number, product, summed, total
 from mptc.ops.onnx_text import aligned, condition
 from mptc.ops.onnx_token import onnx_compare
 from mptc.ops.sample import D, E, Sample, of
@@ -61,7 +61,8 @@ class Compare(Several):
         return np.asarray(SIGNS[self.sign](*_aligned(node, arrays)), dtype=float)
 
     def torch(self, site: Site) -> str:
-        left, right = (bracketed(site.whole(index), SUM) for index in (0, 1))
+        alone = all(is_number(arg) for arg in site.node.args)
+        left, right = bracketed(site.tensor(0) if alone else site.whole(0), SUM), bracketed(site.whole(1), SUM)
         return f"{left} {self.sign} {right}"
 
     def is_exact(self, node: Node) -> bool:
@@ -95,8 +96,9 @@ class Where(Several):
         return np.where(condition != 0, left, right)
 
     def torch(self, site: Site) -> str:
-        condition = site.whole(0) if isinstance(site.node.args[0].op, Compare) else f"{bracketed(site.whole(0), SUM)} != 0"
-        return f"torch.where({condition}, {site.whole(1)}, {site.whole(2)})"
+        condition = site.whole(0) if isinstance(site.node.args[0].op, Compare) else f"{bracketed(site.tensor(0), SUM)} != 0"
+        left = site.tensor(1) if is_number(site.node.args[2]) else site.whole(1)  # of two numbers torch would make its own default type
+        return f"torch.where({condition}, {left}, {site.whole(2)})"
 
     def takes_exact(self, node: Node, index: int) -> bool:
         return index == 0
@@ -129,10 +131,10 @@ class Extreme(Several):
         return np.asarray((np.maximum if self.largest else np.minimum)(*_aligned(node, arrays)))
 
     def torch(self, site: Site) -> str:
-        numbers = [index for index, arg in enumerate(site.node.args) if _is_number(arg)]
+        numbers = [index for index, arg in enumerate(site.node.args) if is_number(arg)]
         if len(numbers) == 1:
             return f"{site.tight(1 - numbers[0])}.clamp({'min' if self.largest else 'max'}={site.whole(numbers[0])})"
-        return f"torch.{'maximum' if self.largest else 'minimum'}({site.whole(0)}, {site.whole(1)})"
+        return f"torch.{'maximum' if self.largest else 'minimum'}({site.tensor(0)}, {site.tensor(1)})"
 
     def onnx(self, site: OnnxSite) -> str:
         return site.emit("Max" if self.largest else "Min", *aligned(site))
@@ -140,9 +142,3 @@ class Extreme(Several):
     @staticmethod
     def samples() -> tuple[Sample, ...]:
         return tuple(Sample(Extreme(largest), (of(D, E), of(E))) for largest in (True, False))
-
-
-def _is_number(node: Node) -> bool:
-    return not node.args and getattr(node.op, "operands", None) == ()
-
-

@@ -192,6 +192,13 @@ def _is_integer(node: Node) -> bool:
     return isinstance(node.op, Operation) and node.op.is_exact(node) and node.op.name not in ("compare", "mask")
 
 
+def is_number(node: Node) -> bool:
+    """Whether a value is one number that no tensor enters: generated code computes it as a number of Python's."""
+    if not node.args:
+        return isinstance(node.op, Contract) or node.op.name == "length"
+    return isinstance(node.op, Contract | Sum) and all(is_number(arg) for arg in node.args)
+
+
 # -- raw builders: what was written, unsimplified ----------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 
@@ -57,11 +58,11 @@ class Map(Operation):
         entry = FUNCTIONS[self.function]
         text = entry.torch if self.order == 0 else entry.integral
         if not text:
-            return site.helper(f"integral_{self.function}") + f"({site.whole(0)})"
+            return site.helper(f"integral_{self.function}") + f"({site.tensor(0)})"
         own = re.match(r"\w+\(", text)  # a function of the generated module's own
         if own:
             site.helper(own.group()[:-1])
-        return text.format(site.whole(0))
+        return text.format(site.tensor(0))
 
     triton = absent("printed by the region that contains it")
 
@@ -80,12 +81,18 @@ def apply(function: str, node: Node) -> Node:
 
 def _quadrature(function: Callable[[Array], Array], z: Array) -> Array:
     """∫_0^z f by Gauss-Legendre on 16 panels of 32 nodes: the independent meaning of `integral(f)`."""
-    nodes, weights = np.polynomial.legendre.leggauss(32)
+    nodes, weights = _panel()
     result = np.zeros_like(z)
     for panel in range(16):
-        for node, weight in zip(nodes, weights, strict=True):
-            result = result + weight / 32 * z * function(z * ((panel + (node + 1) / 2) / 16))
-    return result
+        result = result + np.tensordot(weights, function(np.multiply.outer((panel + nodes) / 16, z)), 1)
+    return result * z / 16
+
+
+@cache
+def _panel() -> tuple[Array, Array]:
+    """Nodes and weights of Gauss and Legendre on (0, 1)."""
+    nodes, weights = np.polynomial.legendre.leggauss(32)
+    return (nodes + 1) / 2, weights / 2
 
 
 # -- the table -------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ STATE = "what it is depends on the calls before; the calls together are held aga
 def after_parameter(node: Node) -> str | None:
     """What a linear map is called: `v` for what `W_v` makes."""
     for arg in node.args if isinstance(node.op, Contract) and len(node.args) == 2 else ():
-        if isinstance(arg.op, Param) and arg.op.order[-1] not in node.axes:
+        if isinstance(arg.op, Param) and arg.op.order and arg.op.order[-1] not in node.axes:
             name = arg.op.path.rpartition(".")[2]
             return name[2:] if name.startswith("W_") and len(name) > 2 else None
     return None

@@ -15,7 +15,7 @@ from mptc.ops.base import Arrangement, Operation, Order, lined_up, merged
 from mptc.ops.onnx_text import indicator
 from mptc.ops.onnx_token import onnx_mask
 from mptc.ops.sample import Sample
-from mptc.ops.site import OnnxSite, Site
+from mptc.ops.site import SUM, OnnxSite, Site, bracketed
 
 
 class Leaf(Operation, abstract=True):
@@ -235,5 +235,5 @@ def mask_text(op: Mask, site: Site) -> str:
             parts.append(f"({position}[:, None] < {position} + {op.window})")
     for index, arg in enumerate(site.node.args):
         truth = isinstance(arg.op, Mask) or arg.op.name == "compare"
-        parts.append(f"({site.whole(index)})" if truth else f"({site.whole(index)} != 0)")
+        parts.append(f"({site.whole(index)})" if truth else f"({bracketed(site.whole(index), SUM)} != 0)")
     return " & ".join(parts) if len(parts) > 1 else parts[0][1:-1]

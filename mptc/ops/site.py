@@ -49,6 +49,9 @@ class Site(Protocol):
     def whole(self, index: int) -> str:
         """Operand `index`, fit to stand between commas."""
 
+    def tensor(self, index: int) -> str:
+        """The same, of a number too where a function takes tensors alone."""
+
     def tight(self, index: int) -> str:
         """Operand `index`, fit to be followed by `.method()`."""
 

@@ -91,13 +91,14 @@ class Model(nn.Module):
     def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False) -> Output | Evaluation:
         batch, seq = tokens.shape[:2]
         dtype = next(self.parameters()).dtype
+        device = tokens.device
         position = torch.arange(seq, device=tokens.device)
         gain = self.rmsnorm()
         x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  t5_bias.mpt:42
         back = position[:, None] - position                                                           # [seq, ctx]  t5_bias.mpt:28
         n = torch.abs(back.to(dtype))                                                                 # [seq, ctx]  t5_bias.mpt:18
         far = 4 + torch.floor(0.0001 + 2.232442506204989 * torch.log(n.clamp(min=1) / 4))             # [seq, ctx]  t5_bias.mpt:19
-        value = torch.where(back < 0, 8, 0) + torch.where(n < 4, n, far.clamp(max=7))                 # [seq, ctx]
+        value = torch.where(back < 0, torch.tensor(8, dtype=dtype, device=device), 0) + torch.where(n < 4, n, far.clamp(max=7))  # [seq, ctx]
         value = entries(self.bias, value, 0)                                                          # [seq, ctx, head]
         for layer in self.layers:
             x = layer(x, value)

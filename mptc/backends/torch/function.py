@@ -16,9 +16,11 @@ from mptc.backends.torch.names import Names, camel
 from mptc.ir.axis import BATCH, SEQ
 from mptc.ir.node import Kind, Node
 from mptc.ir.program import Parameter, Program
-from mptc.ops.base import Order
+from mptc.ops.base import Operation, Order
+from mptc.ops.contract import is_number
 from mptc.ops.leaf import Formal, Input, Param
 from mptc.ops.region import Gathered, Loop, Result, everything
+from mptc.ops.site import tight
 
 AMBIENT = ("batch", "seq", "dtype", "device", "position", "rotation", "seen", "cache")
 
@@ -179,7 +181,8 @@ class Function(Writer):
         order = self.layout.order(formal)
         code = self.code(initial)
         self.spend_one(initial, loop)
-        free = initial in self.text and self.left.get(initial) == 0 and self.layout.order(initial) == order and not self._lasting(initial)
+        own = initial in self.text and not self.is_exact(initial)
+        free = own and self.left.get(initial) == 0 and self.layout.order(initial) == order and not self._lasting(initial)
         if free:
             self.names.held.add(code)
             self.text[formal] = code
@@ -199,11 +202,21 @@ class Function(Writer):
         return self.expanded_to(node, self.layout.order(like))
 
     def expanded_to(self, node: Node, order: Order) -> str:
+        if is_number(node):
+            return f"torch.full({self.lengths(order)}, {self.code(node)}, dtype={self.provide('dtype')}, device={self.provide('device')})"
         code = self.fitted(node, order)
-        if set(self.layout.order(node)) == set(order):
-            return code
-        sizes = ", ".join(self.provide(str(axis)) if axis in (BATCH, SEQ) else str(self.sizes[axis]) for axis in order)
-        return f"torch.broadcast_to({code}, ({sizes}))"
+        if self.is_exact(node):
+            code = f"{tight(code)}.to({self.provide('dtype')})"
+        return code if set(self.layout.order(node)) == set(order) else f"torch.broadcast_to({code}, {self.lengths(order)})"
+
+    def lengths(self, order: Order) -> str:
+        """A shape."""
+        sizes = [self.provide(str(axis)) if axis in (BATCH, SEQ) else str(self.sizes[axis]) for axis in order]
+        return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+    def is_exact(self, node: Node) -> bool:
+        """An integer or a boolean where a number is wanted."""
+        return isinstance(node.op, Operation) and node.op.is_exact(node) and node.type.kind is Kind.NUMBER
 
     def repeated(self, op: Loop, body: Scope, states: list[str], watched: list[Node], around: Asked) -> list[str]:
         parts = self.parts(body, around)

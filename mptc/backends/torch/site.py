@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mptc.ir.axis import Axis
 from mptc.ir.node import Node
 from mptc.ops.base import Arrangement, Operation, Order
+from mptc.ops.contract import is_number
 from mptc.ops.site import tight
 
 
@@ -58,10 +59,14 @@ class TorchSite:
         assert isinstance(op, Operation)
         if isinstance(arg.op, Operation) and arg.op.is_exact(arg) and not op.takes_exact(self.node, index):
             code = f"{tight(code)}.to({self.ask('dtype')})"
-        return reordered(code, order, self.arrangement.wanted[index])
+        return code if is_number(arg) else reordered(code, order, self.arrangement.wanted[index])
+
+    def tensor(self, index: int) -> str:
+        code = self.whole(index)
+        return f"torch.tensor({code}, dtype={self.ask('dtype')}, device={self.ask('device')})" if is_number(self.node.args[index]) else code
 
     def tight(self, index: int) -> str:
-        return tight(self.whole(index))
+        return tight(self.tensor(index))
 
     def helper(self, name: str) -> str:
         return self.ask(name)
