@@ -11,24 +11,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mptc.backends.deployment import MOST, Deployed, Deployment, File, Stored, TooLarge
 from mptc.source.diagnostic import Diagnostics
 from mptc.source.text import Source
 
 if TYPE_CHECKING:
     from mptc.derive import Derived
-    from mptc.ir.program import Program
 
-TARGETS = ("torch",)
+__all__ = ["NOTHING", "TARGETS", "Compiled", "Deployed", "Deployment", "File", "Stored", "check", "compile", "formatted"]
+
+TARGETS = ("torch", "onnx")
 FUSED = "a softmax over one context of one bilinear term and a bias"
 NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """What is written below `DIR/<name>/`: file names and their texts."""
+    """What is written below `DIR/<name>/`: file names and their contents, and what there is of the deployed model beside."""
 
     name: str
     files: Mapping[str, str]
+    deployed: Deployed | None = None
 
 
 def check(source: Source, diagnostics: Diagnostics, settings: Mapping[str, str] = NOTHING, variant: str | None = None) -> None:
@@ -48,15 +51,20 @@ def check(source: Source, diagnostics: Diagnostics, settings: Mapping[str, str] 
 
 
 def compile(
-    source: Source, diagnostics: Diagnostics, settings: Mapping[str, str] = NOTHING, variant: str | None = None, emit: Sequence[str] = TARGETS
+    source: Source,
+    diagnostics: Diagnostics,
+    settings: Mapping[str, str] = NOTHING,
+    variant: str | None = None,
+    emit: Sequence[str] = TARGETS[:1],
+    deployment: Deployment = Deployment(),
 ) -> Compiled | None:
     """The files of the targets asked for; None where `diagnostics` has errors."""
     derived = derived_from(source, diagnostics, settings, variant)
     if derived is None:
         return None
     name = derived.program.name
-    texts = {"torch": (f"{name}.py", torch_text)}
-    return Compiled(name, {texts[target][0]: texts[target][1](derived) for target in emit})
+    texts = {f"{name}.py": torch_text(derived)} if "torch" in emit else {}
+    return Compiled(name, texts, onnx_graph(derived, diagnostics, deployment) if "onnx" in emit else None)
 
 
 def formatted(source: Source, diagnostics: Diagnostics) -> str | None:
@@ -84,20 +92,19 @@ def derived_from(source: Source, diagnostics: Diagnostics, settings: Mapping[str
 
 def torch_text(derived: Derived) -> str:
     from mptc.backends.torch import module
+    from mptc.derive.decode import next_tokens
     from mptc.derive.explain import layers
 
     return module(derived.program, *layers(derived), next_tokens(derived))
 
 
-def next_tokens(derived: Derived) -> Program | str:
-    """The program that decoding runs, or why there is none."""
-    from mptc.derive.decode import decoding
-    from mptc.derive.kept import CannotDecode
-    from mptc.ir.verify import verify
+def onnx_graph(derived: Derived, diagnostics: Diagnostics, deployment: Deployment) -> Deployed | None:
+    from mptc.backends.onnx import deployed
+    from mptc.derive.decode import next_tokens
+    from mptc.derive.explain import layers
 
     try:
-        program = decoding(derived)
-    except CannotDecode as reason:
-        return str(reason)
-    verify(program, "derive")
-    return program
+        return deployed(derived.program, next_tokens(derived), layers(derived)[0], deployment)
+    except TooLarge:
+        diagnostics.add("E0902", derived.program.span, f"written out, the stacks and repeats of this model come to more than {MOST:,} steps")
+    return None

@@ -13,6 +13,7 @@ import numpy as np
 
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Node, walk
+from mptc.ir.path import Path, Tie, stored
 from mptc.ir.region import inside
 from mptc.ops.arrays import Array, full
 from mptc.ops.leaf import Formal, Input, Param, formal
@@ -32,13 +33,14 @@ class Sizes(dict[Axis, int]):
         raise KeyError(axis)
 
 
-def interpret(roots: Sequence[Node], values: Values, sizes: Mapping[Axis, int]) -> list[Array]:
+def interpret(roots: Sequence[Node], values: Values, sizes: Mapping[Axis, int], ties: Sequence[Tie] = ()) -> list[Array]:
     """The values of `roots`, each over the sorted axes of its type.
 
     `values` has what is given from outside: by node, over the sorted axes of its type; by name (a path such as `layers.3.gated.W_up`, or what
     an input is called), over its axes in declared order, as modules hold it. `sizes` has those of the dims, of `batch` and of `seq`.
+    `ties`: the copies of parameters that are stored under another path, which is where `values` has them.
     """
-    run = _Run({key: np.asarray(value) for key, value in values.items()}, Sizes(sizes))
+    run = _Run({key: np.asarray(value) for key, value in values.items()}, Sizes(sizes), ties)
     frame = _Frame(run)
     frame.compute(roots)
     return [frame.array(root) for root in roots]
@@ -47,8 +49,8 @@ def interpret(roots: Sequence[Node], values: Values, sizes: Mapping[Axis, int]) 
 class _Run:
     """What every frame shares: the values given, and the nodes of each region that depend on it."""
 
-    def __init__(self, values: Values, sizes: Sizes) -> None:
-        self.values, self.sizes = values, sizes
+    def __init__(self, values: Values, sizes: Sizes, ties: Sequence[Tie]) -> None:
+        self.values, self.sizes, self.ties = values, sizes, ties
         self._inside: dict[Node, set[Node]] = {}
 
     def inside(self, node: Node) -> set[Node]:
@@ -60,12 +62,12 @@ class _Run:
 class _Frame:
     """One pass of one region: the values of the nodes that depend on it. Those of the others are in the frames around it."""
 
-    def __init__(self, run: _Run, outer: _Frame | None = None, own: set[Node] | None = None, path: tuple[str, str] = ("", "")) -> None:
+    def __init__(self, run: _Run, outer: _Frame | None = None, own: set[Node] | None = None, copy: tuple[str, tuple[int, ...]] = ("", ())) -> None:
         self.run, self.outer, self.own = run, outer, own
         self.found: dict[Node, Array] = {}
         self.known: ChainMap[Node, Array] = ChainMap(self.found) if outer is None else outer.known.new_child(self.found)
         self.states: dict[Node, tuple[Array, ...]] = {} if outer is None else outer.states
-        self.paths: dict[str, str] = {**({} if outer is None else outer.paths), path[0]: path[1]}
+        self.copies: dict[str, tuple[int, ...]] = {**({} if outer is None else outer.copies), copy[0]: copy[1]}
 
     def array(self, node: Node) -> Array:
         return self.known[node]
@@ -88,7 +90,8 @@ class _Frame:
             return self._checked(node, np.asarray(self.run.values[node]))
         match node.op:
             case Param(path=path, order=order):
-                return self._named(node, self._resolved(path), order)
+                home, there = stored(self._resolved(path), order, self.run.ties)
+                return self._named(node, home.name, there)
             case Input(label=label, order=order):
                 return self._named(node, label, (*(axis for axis in (BATCH, SEQ) if axis in node.axes), *order))
             case Formal(label=label):
@@ -113,10 +116,10 @@ class _Frame:
         array = np.asarray(self.run.values[name])
         return self._checked(node, np.transpose(array, [order.index(axis) for axis in node.axes]))
 
-    def _resolved(self, path: str) -> str:
-        """`layers[*].W` in the copy at work is `layers.3.W`."""
-        before, star, last = path.rpartition("[*].")
-        return self.paths[before + star] + last if star else path
+    def _resolved(self, path: str) -> Path:
+        """`layers[*].W` in the copy at work is `layers[3].W`."""
+        before, star, _ = path.rpartition("[*].")
+        return Path(path, self.copies[before + star])
 
     # -- regions --------------------------------------------------------------------------------------
 
@@ -124,7 +127,8 @@ class _Frame:
         states = [self._state(arg, variable) for arg, variable in zip(node.args, op.formals, strict=True)]
         watched: list[list[Array]] = [[] for _ in op.watched]
         for count in range(op.count):
-            frame = _Frame(self.run, self, self.run.inside(node), ("", "") if op.label is None else self._copy(f"{op.path}.", count))
+            copy = ("", ()) if op.label is None else self._copy(f"{op.path}.", count)
+            frame = _Frame(self.run, self, self.run.inside(node), copy)
             frame.found.update(zip(op.formals, states, strict=True))
             frame.compute([*op.results, *op.watched])
             states = [frame._state(result, variable) for result, variable in zip(op.results, op.formals, strict=True)]
@@ -138,10 +142,10 @@ class _Frame:
         whole = self.states[loop][len(loop.op.results) + index]
         return full(whole, (passes_of(node), *loop.op.watched[index].axes), node.axes, self.run.sizes)
 
-    def _copy(self, star: str, count: int) -> tuple[str, str]:
-        """Where the parameters of one copy of a stack are: `outer[*].layers[*].`, for instance `outer.2.layers.3.`."""
-        around, inner, last = star.removesuffix("[*].").rpartition("[*].")
-        return star, f"{self.paths[around + inner] if inner else ''}{last}.{count}."
+    def _copy(self, star: str, count: int) -> tuple[str, tuple[int, ...]]:
+        """Which copy of each stack of `outer[*].layers[*].` is at work, for instance (2, 3)."""
+        around, inner, _ = star.removesuffix("[*].").rpartition("[*].")
+        return star, (*self.copies[around + inner], count)
 
     def _state(self, node: Node, variable: Node) -> Array:
         """A value over every axis of the variable that it is put in the place of."""

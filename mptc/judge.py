@@ -1,20 +1,25 @@
-"""Is what was derived right? Each energy's step against differences of the energy as it was written, on numpy in float64."""
+"""Is what was derived right? Held against the program as it was written, on numpy in float64: steps against differences of their energies, and what a
+module gives against what it means."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from mptc.derive import Derived
+from mptc.build import build
+from mptc.derive import Derived, derive
 from mptc.interpret import interpret
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Kind, Node, walk
 from mptc.ir.program import Energy, Program
+from mptc.model.resolve import resolve
 from mptc.ops.arrays import Array, spread
 from mptc.ops.leaf import Formal, Input, Param
 from mptc.ops.view import Stop
+from mptc.source.diagnostic import Diagnostics
+from mptc.source.text import Source
 
 LENGTHS = ((2, 5), (1, 3))  # of batch and sequence
 WIDTH = 1e-3  # of the differences; with a second one half as wide their error is of order four
@@ -26,6 +31,21 @@ class Judged:
 
     label: str
     error: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of a spec without running what is generated for it: the steps of its energies, and what it means."""
+
+    energies: list[Judged]
+    meaning: Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
+def judge(source: Source, diagnostics: Diagnostics, settings: Mapping[str, str], variant: str | None) -> Verdict | None:
+    """None where `diagnostics` has errors."""
+    model = resolve(source, settings, variant, diagnostics)
+    raw = None if model is None else build(model, diagnostics)
+    return None if raw is None else Verdict(judge_energies(raw, derive(raw)), lambda values: meaning(raw, values))
 
 
 def judge_energies(raw: Program, derived: Derived, seed: int = 0) -> list[Judged]:
@@ -69,6 +89,35 @@ def _error(energy: Energy, derived: Derived, raw: Program, seed: int, batch: int
     missing = np.prod([sizes[axis] for axis in (BATCH, SEQ) if axis not in energy.value.axes])
     slope, product = float(np.nansum(slopes) * missing), float((found * along * counted).sum())
     return abs(slope - product) / max(abs(slope), float(np.sqrt((found**2).sum())), 1e-12)
+
+
+def meaning(raw: Program, values: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs, and the loss where one is declared, as `[batch, seq, *axes]` in declared order; `values` are parameters and inputs by name."""
+    sizes = _lengths(raw, values)
+    roots = {output.name: output.node for output in raw.outputs} | ({} if raw.loss is None else {"loss": raw.loss})
+    orders = {output.name: output.order for output in raw.outputs}
+    given: dict[Node | str, Array] = dict(values.items())
+    with np.errstate(invalid="ignore"):  # the mean loss of no token at all
+        found = interpret(list(roots.values()), given, sizes, raw.ties)
+    return {name: _laid(array, node.axes, orders.get(name, ()), sizes) for (name, node), array in zip(roots.items(), found, strict=True)}
+
+
+def _lengths(raw: Program, values: Mapping[str, Array]) -> dict[Axis, int]:
+    """The sizes of all axes: what only the run tells, by the inputs."""
+    sizes = dict(raw.sizes)
+    for node in raw.inputs:
+        assert isinstance(node.op, Input)
+        axes = (BATCH, *((SEQ,) if SEQ in node.axes else ()), *node.op.order)
+        sizes.update({axis: size for axis, size in zip(axes, values[node.op.label].shape, strict=True) if axis.role is not Role.DIM})
+    return sizes
+
+
+def _laid(array: Array, axes: tuple[Axis, ...], order: tuple[Axis, ...], sizes: Mapping[Axis, int]) -> Array:
+    """An array over sorted axes in another order, repeated along what it lacks."""
+    own = [axis for axis in order if axis in axes]
+    turned = np.transpose(array, [axes.index(axis) for axis in own])
+    shape = [sizes[axis] for axis in order]
+    return np.broadcast_to(turned.reshape([size if axis in own else 1 for axis, size in zip(order, shape, strict=True)]), shape)
 
 
 def _given(roots: Iterable[Node]) -> list[Node]:

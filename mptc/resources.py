@@ -17,6 +17,11 @@ def _find(carried: str, checkout: str) -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / checkout
 
 
+def helpers_path() -> Path:
+    """The functions that generated torch modules are made with."""
+    return _PACKAGE / "backends" / "torch" / "helpers.py"
+
+
 def grammar_path() -> Path:
     return _find("grammar", "grammar") / "mpt.lark"
 

@@ -80,7 +80,7 @@ class Scope:
 
     given: Given
     outer: Scope | None = None
-    copies: tuple[int, ...] = ()
+    copies: Mapping[int, int] = field(default_factory=dict)  # the one at work, by the key of the stack
     known: dict[Node, Any] = field(default_factory=dict)
 
     def find(self, node: Node) -> Any:
@@ -108,8 +108,8 @@ class Scope:
 
 def _param(scope: Scope, node: Node) -> Tensor:
     path = node.op.path
-    for copy in scope.copies:
-        path = path.replace("[*]", f".{copy}", 1)
+    for stack in node.op.stacks:
+        path = path.replace("[*]", f".{scope.copies[stack]}", 1)
     return scope.given.parameters[path].permute([node.op.order.index(axis) for axis in node.axes])
 
 
@@ -337,7 +337,7 @@ def _loop(scope: Scope, node: Node) -> list[Tensor]:
     state = [onto(value, arg.axes, formal.axes) for value, arg, formal in zip(state, node.args, node.op.formals, strict=True)]
     watched: list[list[Tensor]] = [[] for _ in node.op.watched]
     for index in range(node.op.count):
-        copies = scope.copies if node.op.label is None else (*scope.copies, index)
+        copies = scope.copies if node.op.label is None else {**scope.copies, node.op.stacks[-1]: index}
         inside = Scope(scope.given, scope, copies, dict(zip(node.op.formals, state, strict=True)))
         state = [onto(inside.value(result), result.axes, formal.axes) for result, formal in zip(node.op.results, node.op.formals, strict=True)]
         for seen, each in zip(watched, node.op.watched, strict=True):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
+import pytest
+
+from mptc.runtime.report import Lines
+from mptc.runtime.session import Asked, train_spec
 from mptc.show import show
 from mptc.source.diagnostic import Diagnostics
 from mptc.source.text import Source
@@ -38,6 +43,14 @@ def test_derivation() -> None:
 def test_generated_code() -> None:
     code = re.sub(r"(?m) +# \[.*$", "", written("torch"))
     assert follows(code, listing("generated"))
+
+
+def test_a_function_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "readme_tasks.py").write_text("\n".join(listing("cloze")))
+    monkeypatch.chdir(tmp_path)
+    numbers = {"steps": 2, "batch": 4, "length": 64}
+    loss = train_spec(Asked(str(ROOT / "specs/bert.mpt"), "readme_tasks:cloze", variant="tiny", numbers=numbers), Lines(io.StringIO()))
+    assert 5 < loss < 6  # log 256
 
 
 def test_energy_is_the_prelude_s() -> None:

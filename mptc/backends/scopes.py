@@ -32,7 +32,7 @@ class Scope:
         return self.parent.function
 
 
-Key = int | str  # what makes a value change from pass to pass: a loop's variable, or the copies of a stack
+Key = int  # what makes a value change from pass to pass: a loop's variable, or the copies of a stack
 
 
 class Scopes:
@@ -59,15 +59,14 @@ class Scopes:
         match node.op:
             case Formal(key=key):
                 return frozenset({key})
-            case Param(path=path):
-                steps = path.split("[*]")[:-1]
-                return frozenset("[*]".join(steps[: count + 1]) for count in range(len(steps)))
+            case Param(stacks=stacks):
+                return frozenset(stacks)
             case Dropout(inside=key) if key is not None:
                 return inherited | {key}
             case Loop():
                 inside = frozenset[Key]().union(*(self._needs[result] for result in (*node.op.results, *node.op.watched)))
-                own = {formal.op.key for formal in node.op.formals if isinstance(formal.op, Formal)}
-                keys: set[Key] = own | ({node.op.path.removesuffix("[*]")} if node.op.label is not None else set())
+                keys = {formal.op.key for formal in node.op.formals if isinstance(formal.op, Formal)}
+                keys |= set(node.op.stacks[-1:]) if node.op.label is not None else set()
                 self._loops.update(dict.fromkeys(keys, node))
                 return (inherited | inside) - keys
         return inherited

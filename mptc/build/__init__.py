@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mptc.build.body import Body, Ledger, Unlowered, loss_of
 from mptc.build.ids import Partitions
-from mptc.build.ties import ties_of
-from mptc.ir.program import Parameter, Program
+from mptc.build.ties import Joins
+from mptc.ir.program import Program
 from mptc.model import tree
 from mptc.source.diagnostic import Diagnostics
 
 
 def build(model: tree.Model, diagnostics: Diagnostics) -> Program | None:
     """The model as raw IR; None, and one diagnostic, where it says what is not lowered yet."""
-    ledger = Ledger(dict(model.sizes), Partitions(model.partitions, model.sizes))
+    joins = Joins(model)
+    ledger = Ledger(dict(model.sizes), Partitions(model.partitions, model.sizes), joins.moved)
     try:
-        ledger.ties.update(ties_of(model))
         Body(ledger, watched=ledger.watched).run(model.body)
+        joins.complete(ledger)
     except Unlowered as missing:
         diagnostics.add("E0901", missing.span, f"{missing.construct} is not lowered yet", help="the spec is well formed; `mptc check` accepts it")
         return None
@@ -26,7 +25,7 @@ def build(model: tree.Model, diagnostics: Diagnostics) -> Program | None:
         causal=model.causal,
         sizes=ledger.sizes,
         inputs=tuple(ledger.inputs),
-        parameters=tuple(_frozen(parameter, ledger.frozen) for parameter in ledger.parameters.values()),
+        parameters=joins.frozen(ledger.parameters.values()),
         outputs=tuple(ledger.outputs),
         loss=loss_of([*ledger.losses, *ledger.penalties]),
         probes=ledger.probes,
@@ -34,9 +33,6 @@ def build(model: tree.Model, diagnostics: Diagnostics) -> Program | None:
         names=ledger.names,
         spans=ledger.spans,
         energies=tuple(ledger.energies),
+        ties=joins.ties,
+        copies=ledger.copies,
     )
-
-
-def _frozen(parameter: Parameter, paths: list[str]) -> Parameter:
-    covered = any(parameter.path == path or parameter.path.startswith(path + ".") for path in paths)
-    return replace(parameter, frozen=True) if covered else parameter

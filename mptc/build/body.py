@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -18,7 +19,7 @@ from mptc.ops.chance import dropout
 from mptc.ops.choose import Entry
 from mptc.ops.compare import Compare, Where
 from mptc.ops.contract import number, product, renamed, total
-from mptc.ops.leaf import Formal, Index, Input, Param, formal
+from mptc.ops.leaf import Formal, Index, Input, Param, formal, fresh
 from mptc.ops.region import Derivative, Loop, Result
 from mptc.ops.token import CrossEntropy, MeanLoss
 from mptc.ops.view import Hold, Limit, View, hold
@@ -39,16 +40,17 @@ class Ledger:
 
     sizes: dict[Axis, int]
     partitions: Partitions
-    ties: dict[str, tuple[str, tuple[Axis, ...]]] = field(default_factory=dict)  # a path to where it is stored, and the order there
+    moved: Mapping[str, tuple[str, tuple[Axis, ...]]] = field(default_factory=dict)  # a path to what it is tied to, and the axes there
     inputs: list[Node] = field(default_factory=list)
     parameters: dict[str, Parameter] = field(default_factory=dict)
+    copies: dict[str, int] = field(default_factory=dict)  # of each stack
+    read: set[str] = field(default_factory=set)  # paths of parameters, stored ones
     outputs: list[Output] = field(default_factory=list)
     losses: list[Node] = field(default_factory=list)
     watched: list[Watched] = field(default_factory=list)
     names: dict[Node, str] = field(default_factory=dict)
     spans: dict[Node, Span] = field(default_factory=dict)
     energies: list[Energy] = field(default_factory=list)
-    frozen: list[str] = field(default_factory=list)
     bound: set[Node] = field(default_factory=set)
 
     def passes(self, count: int) -> Axis:
@@ -74,8 +76,8 @@ class Ledger:
 
     def stored(self, path: str, axes: tuple[Axis, ...]) -> tuple[str, tuple[Axis, ...]]:
         """Where a parameter is stored and in which order, ties followed."""
-        while path in self.ties:
-            path, axes = self.ties[path]
+        while path in self.moved:
+            path, axes = self.moved[path]
         return path, axes
 
     def call(self, node: Node, name: str, span: Span, bound: bool = False) -> Node:
@@ -114,7 +116,8 @@ class Body:
     bindings: dict[tree.Binding, Node] = field(default_factory=dict)
     parameters: dict[tree.Parameter, Node] = field(default_factory=dict)
     chosen: Chosen | None = None
-    shares: dict[tree.Share, str] = field(default_factory=dict)  # the path of the body that each stands in
+    shares: dict[tree.Share, tuple[str, tuple[int, ...]]] = field(default_factory=dict)  # path and stacks of the body that each stands in
+    stacks: tuple[int, ...] = ()  # the loop of each stack that the path goes through
 
     # -- statements ---------------------------------------------------------------------------------
 
@@ -150,12 +153,10 @@ class Body:
             case tree.Probe(value=value):
                 axes = tuple(self.axis(axis) for axis in value.shape.axes)
                 self.watched.append(probe(self.path + statement.name, self.value(value), value.shape, axes))
-            case tree.Tie():
-                pass  # followed where the parameter is declared
+            case tree.Tie() | tree.Freeze():
+                pass  # `mptc.build.ties` follows them
             case tree.Share():
-                self.shares[statement] = self.path
-            case tree.Freeze():
-                self.ledger.frozen.append(self.path + statement.path)
+                self.shares[statement] = self.path, self.stacks
             case _:
                 raise Unlowered(f"`{type(statement).__name__.lower()}`", statement.span)
 
@@ -166,14 +167,16 @@ class Body:
         return product(node, *ones) if ones else node
 
     def parameter(self, statement: tree.Parameter) -> None:
-        path = self.path + statement.name
+        own = self.path + statement.name
         axes = tuple(self.axis(axis) for axis in statement.axes)
         value = self.number(statement.init.value)
         if value is None:
             raise Unlowered("a parameter that begins with anything but a number", statement.init.value.span)
-        path, axes = self.ledger.stored(path, axes)
-        self.ledger.parameters.setdefault(path, Parameter(path, axes, statement.init.kind, value.evaluate(self.ledger.sizes)))
-        node = make(Param(path, axes), span=statement.span)
+        path, axes = self.ledger.stored(own, axes)
+        if path == own:
+            self.ledger.parameters[path] = Parameter(path, axes, statement.init.kind, value.evaluate(self.ledger.sizes))
+        self.ledger.read.add(path)
+        node = make(Param(path, axes, self.stacks[: path.count("[*]")]), span=statement.span)
         self.parameters[statement] = self.ledger.call(node, statement.name, statement.span)
 
     def input(self, statement: tree.Input) -> None:
@@ -190,6 +193,9 @@ class Body:
         """A loop over what `<-` updates in it. The state's axes grow until a pass keeps them."""
         label = statement.label if isinstance(statement, tree.Stack) else None
         path = f"{self.path}{label}[*]." if label else self.path
+        stacks = (*self.stacks, fresh()) if label else self.stacks
+        if label:
+            self.ledger.copies[path.removesuffix("[*].")] = statement.count
         initial = [self.bindings[binding] for binding in statement.carried]
         types = [Type(node.axes, node.type.kind) for node in initial]
         energies = len(self.ledger.energies)
@@ -197,7 +203,7 @@ class Body:
             del self.ledger.energies[energies:]
             formals = tuple(make(formal(binding.name, type_)) for binding, type_ in zip(statement.carried, types, strict=True))
             passing = next((node.op.key for node in formals if isinstance(node.op, Formal)), self.passing)
-            inner = replace(self, path=path, watched=[], passing=passing, bindings={**self.bindings}, parameters={**self.parameters})
+            inner = replace(self, path=path, stacks=stacks, watched=[], passing=passing, bindings={**self.bindings}, parameters={**self.parameters})
             for binding, node in zip(statement.carried, formals, strict=True):
                 inner.bindings[binding] = self.ledger.call(node, binding.name, statement.span)
             inner.run(statement.body)
@@ -209,7 +215,7 @@ class Body:
         watched = together(inner.watched)
         passes = self.ledger.passes(statement.count) if watched else None
         seen = tuple(one.node for one in watched)
-        loop = make(Loop(statement.count, label, path.rstrip("."), formals, results, seen, passes), *initial, span=statement.span)
+        loop = make(Loop(statement.count, label, path.rstrip("."), formals, results, stacks, seen, passes), *initial, span=statement.span)
         self.ledger.spans[loop] = statement.span
         self.watched += outside(watched, loop)
         for index, binding in enumerate(statement.carried):
@@ -323,10 +329,10 @@ class Body:
     def invoke(self, call: tree.Invoke) -> Node:
         args = [self.value(arg) for arg in call.args]
         renaming = {old: self.axis(new) for old, new in call.arrows}
-        around = self.path if call.share is None else self.shares[call.share]
+        around, stacks = (self.path, self.stacks) if call.share is None else self.shares[call.share]
         path = around if call.label is None else f"{around}{call.label}."
         inside = self.inside or call.callee.kind == "energy"
-        inner = Body(self.ledger, path, {**self.axes, **renaming}, inside, self.watched, self.passing, chosen=self.chosen)
+        inner = Body(self.ledger, path, {**self.axes, **renaming}, inside, self.watched, self.passing, chosen=self.chosen, stacks=stacks)
         declared = (*call.callee.args, *call.callee.conditions)
         if call.grad:
             return self.gradient(call, inner, declared, args)

@@ -13,8 +13,10 @@ COMMANDS = {
     "compile": "Write a spec's module, or print a stage.",
     "fmt": "Lay out specs in the one canonical way.",
     "explain": "Explain a diagnostic code, or list all.",
-    "train": "Train a model on the bytes of a text.",
+    "train": "Train a model on a text, arrays or a function.",
     "generate": "Continue a prompt.",
+    "run": "Continue a prompt with a deployed graph, on onnxruntime.",
+    "verify": "Hold what a spec compiles to against what it means.",
 }
 
 

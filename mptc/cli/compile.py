@@ -7,16 +7,16 @@ from pathlib import Path
 import click
 
 from mptc.cli.options import overrides, tell
-from mptc.compile import Compiled, compile
+from mptc.compile import Deployment, compile
 from mptc.runtime.errors import UserError
-from mptc.runtime.files import write_all
+from mptc.runtime.output import Origin, written
 from mptc.runtime.spec import read
 from mptc.show import show
 from mptc.source.diagnostic import Diagnostics
 
 STAGES = ("ast", "model", "ir", "derivation")
 TARGETS = ("torch", "triton", "onnx", "hf")
-THERE = ("torch",)
+THERE = ("torch", "onnx")
 EMIT = f"Files: {', '.join(TARGETS)}. Printed: {', '.join(STAGES)}."
 
 
@@ -38,6 +38,9 @@ def _emit(context: click.Context, parameter: click.Parameter, given: str) -> tup
 @overrides
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Initial values that onnx and hf carry (default 0).")
 @click.option("--weights", metavar="FILE", help="Weights that onnx and hf carry, in place of initial values.")
+@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Of the numbers in onnx.  [default: float32]")
+@click.option("--quantize", type=click.Choice(["int8"]), help="Matrices in onnx as bytes, with a scale for each row.")
+@click.option("--probes", is_flag=True, help="Make the probes outputs of onnx.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -48,37 +51,35 @@ def command(
     variant: str | None,
     seed: int | None,
     weights: str | None,
+    dtype: str | None,
+    quantize: str | None,
+    probes: bool,
 ) -> None:
-    """Compile SPEC and write its module to DIR/MODEL/MODEL.py, or print a stage of the compilation on stdout."""
+    """Compile SPEC and write it to DIR/MODEL/, as a torch module (MODEL.py) or what --emit says, or print a stage of the compilation on stdout."""
     if seed is not None and weights is not None:
         raise click.UsageError("--seed and --weights exclude each other", context)
+    if (dtype or quantize or probes) and "onnx" not in emit:
+        raise click.UsageError("--dtype, --quantize and --probes are for --emit onnx", context)
     _refuse(spec, emit)
     diagnostics = Diagnostics()
     source = read(spec, diagnostics)
-    files = text = None
+    compiled = text = None
     if source and emit[0] in STAGES:
         text = show(source, diagnostics, emit[0], set, variant)
     elif source:
-        files = compile(source, diagnostics, set, variant, emit)
+        compiled = compile(source, diagnostics, set, variant, emit, Deployment(dtype or "float32", quantize == "int8", probes))
     tell(diagnostics)
     if diagnostics.failed:
         context.exit(1)
     if text is not None:
         click.echo(text, nl=not text.endswith("\n"))
-    elif files is not None:
-        _write(files, Path(out))
-    else:
+    elif compiled is None:
         raise UserError(f"{spec}: error: there is no model in this file")
+    else:
+        written(compiled, Path(out), Origin(spec, set, variant, seed or 0, weights), click.echo)
 
 
 def _refuse(spec: str, emit: tuple[str, ...]) -> None:
     absent = [name for name in emit if name in TARGETS and name not in THERE]
     if absent:
-        raise UserError(f"{spec}: error: --emit {','.join(absent)} is not there yet; {', '.join(THERE)} is")
-
-
-def _write(compiled: Compiled, out: Path) -> None:
-    files = {out / compiled.name / name: text for name, text in compiled.files.items()}
-    write_all(files)
-    for path in files:
-        click.echo(f"wrote {path}")
+        raise UserError(f"{spec}: error: --emit {','.join(absent)} is not there yet; {', '.join(THERE)} are")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import chain, combinations
+from itertools import chain, combinations, count
 from typing import ClassVar
 
 from mptc.derive import Derived
@@ -22,6 +22,7 @@ from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Node, walk
 from mptc.ir.number import ONE, ZERO, Monomial
 from mptc.ir.program import Program
+from mptc.ir.verify import verify
 from mptc.ops.choose import Shift
 from mptc.ops.compare import Compare
 from mptc.ops.contract import Contract, Label
@@ -32,6 +33,16 @@ from mptc.ops.rotary import Rope
 from mptc.ops.view import Hold
 
 FEW, MANY = 1, 4096  # new tokens, kept tokens: what decoding is planned for
+
+
+def next_tokens(derived: Derived) -> Program | str:
+    """The program that decoding runs, or why there is none."""
+    try:
+        program = decoding(derived)
+    except CannotDecode as reason:
+        return str(reason)
+    verify(program, "derive")
+    return program
 
 
 def decoding(derived: Derived) -> Program:
@@ -84,7 +95,8 @@ class Decoder:
         self.windows: dict[Node, Window] = {}  # of reductions and of what they see
         self.made: dict[Node, Node] = {}
         self.there: dict[tuple[Node, int | None], Node] = {}  # what varies along a context, by its window
-        self.numbers: dict[Node, int] = {}
+        self.stores: dict[tuple[Node, int | None], Node] = {}  # what is kept, by what it is and how long
+        self.shifts = count(-1, -1)
         nodes = list(everything([output.node for output in derived.canonical.outputs]))
         self.over = {over for node in nodes for _, over in viewed(node)}
         for node in nodes:
@@ -146,7 +158,7 @@ class Decoder:
             case Rope() if SEQ in node.axes:
                 return self.c.node(node.op, self.token(node.args[0]), self.c.node(Place(SEQ)))
             case Shift(by=by):
-                return self.c.node(Earlier(by, self._label(node.args[0]), self._number(node)), self.token(node.args[0]))
+                return self.c.node(Earlier(by, self._label(node.args[0]), next(self.shifts)), self.token(node.args[0]))
             case Loop(results=results):
                 changed = replace(node.op, results=tuple(map(self.token, results)), watched=(), passes=None)
                 return self.c.node(changed, *map(self.token, node.args))
@@ -160,9 +172,6 @@ class Decoder:
     def _label(self, node: Node) -> str:
         planned = self.planned.get(node, node)
         return self.c.names.get(node) or self.c.names.get(planned) or after_parameter(planned) or "value"
-
-    def _number(self, node: Node) -> int:
-        return self.numbers.setdefault(node, len(self.numbers))
 
     # -- what is seen of other tokens -----------------------------------------------------------------------
 
@@ -259,11 +268,15 @@ class Decoder:
         return self.c.rename(value, arrows), {plain: primed for primed, plain in arrows.items()}
 
     def keep(self, value: Node, over: Axis, window: int | None) -> Node:
-        """A value of every token so far."""
-        number = self._number(self.planned.get(value, value))
-        kept = self.c.node(Kept(over, window, self._label(value), number), self.token(value))
-        self.c.call_alike(value, kept)
-        return kept
+        """A value of every token so far: kept once, whatever contexts it is seen along."""
+        planned = self.planned.get(value, value)
+        if (planned, window) not in self.stores:
+            op = Kept(over, window, self._label(value), len(self.stores))
+            self.stores[planned, window] = self.c.node(op, self.token(value))
+            self.c.call_alike(value, self.stores[planned, window])
+        kept = self.stores[planned, window]
+        assert isinstance(kept.op, Kept)
+        return self.c.rename(kept, {kept.op.over: over})
 
     def elsewhere(self, node: Node, over: Axis, window: int | None) -> Node:
         """A value of every token that is seen. What depends on positions alone, or is a map of what is kept, is made anew for each."""

@@ -24,7 +24,9 @@ def listing(program: Program) -> str:
     lines += [f"  sizes {', '.join(sizes)}"] if sizes else []
     for parameter in program.parameters:
         begins = f"= {parameter.value:g}" if parameter.init == "fill" else f"~ {parameter.init}({parameter.value:g})"
-        lines.append(f"  param {parameter.path}: [{', '.join(map(str, parameter.axes))}] {begins}{'  frozen' if parameter.frozen else ''}")
+        lines.append(f"  param {parameter.path}: [{', '.join(map(str, parameter.axes))}] {begins}")
+        lines += [f"  freeze {path}" for path in parameter.frozen]
+    lines += [f"  tie {tie.path} = {tie.home}" for tie in program.ties]
     page.graph([*program.inputs, *program.roots], 1)
     lines += ["", *page.lines, ""]
     for output in program.outputs:

@@ -7,18 +7,22 @@ from dataclasses import dataclass, field
 
 from mptc.ir.axis import BATCH, SEQ, Axis
 from mptc.ir.node import Node
+from mptc.ir.path import Path, Tie
 from mptc.source.text import Span
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A learned tensor: its path (a stack copy is `layers[*]`), axes in memory order, and how it begins (`normal`, `uniform` or `fill`)."""
+    """A learned tensor: its path (a stack copy is `layers[*]`), axes in memory order, and how it begins (`normal`, `uniform` or `fill`).
+
+    `frozen`: the copies that are not trained. What `Program.ties` covers is stored elsewhere.
+    """
 
     path: str
     axes: tuple[Axis, ...]
     init: str
     value: float
-    frozen: bool = False
+    frozen: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,10 @@ class Energy:
 
 @dataclass(frozen=True)
 class Program:
-    """`names` and `spans` tell what the spec calls a node, and where it says it."""
+    """`names` and `spans` tell what the spec calls a node, and where it says it.
+
+    `ties`: copies whose tensors are stored under another path. `copies`: how many each stack has, by path (`outer[*].layers`).
+    """
 
     name: str
     causal: bool
@@ -77,6 +84,8 @@ class Program:
     names: Mapping[Node, str] = field(default_factory=dict)
     spans: Mapping[Node, Span] = field(default_factory=dict)
     energies: tuple[Energy, ...] = ()
+    ties: tuple[Tie, ...] = ()
+    copies: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def roots(self) -> list[Node]:

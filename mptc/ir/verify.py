@@ -121,7 +121,10 @@ class _Check:
     # -- what the program says of it --------------------------------------------------------------------
 
     def surface(self) -> None:
-        known = {parameter.path for parameter in self.program.parameters}
+        known = {parameter.path: set(parameter.axes) for parameter in self.program.parameters}
+        for tie in self.program.ties:
+            if tie.path.stem not in known or known.get(tie.path.stem) != known.get(tie.home.stem):
+                raise Malformed(f"after {self.stage}: {tie.path} and {tie.home} are tied, and are not two parameters with the same axes")
         given = {node.op for node in self.program.inputs}
         kinds = {type(op) for op in given}
         for node in self.innermost:

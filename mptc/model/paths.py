@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mptc.ir.axis import Axis
+from mptc.ir.path import Path, Tie
 from mptc.model import tree
 from mptc.model.shapes import brackets, words
 from mptc.model.ties import check_ties, written
@@ -20,7 +21,11 @@ MOST_LEAVES = 10_000  # how much of two subtrees is compared
 
 @dataclass(frozen=True, eq=False)
 class Leaf:
+    """A tensor; `arrows` are the axes exchanged by the calls around its declaration."""
+
     axes: tuple[Axis, ...]
+    declared: tree.Parameter
+    arrows: tuple[tuple[Axis, Axis], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +53,7 @@ class Branch:
         for statement in body:
             match statement:
                 case tree.Parameter(name=name, axes=axes):
-                    found[name] = Leaf((*gained, *self._here(axes)))
+                    found[name] = Leaf((*gained, *self._here(axes)), statement, self.arrows)
                 case tree.Share(name=name, callee=callee, arrows=arrows):
                     if callee.parametric:
                         found[name] = self._under(callee, arrows, gained)
@@ -119,13 +124,19 @@ def parts(expr: Expr) -> tuple[Expr, ...]:
 
 def parameters(body: tuple[Statement, ...], *, expand: bool = True) -> Iterator[tuple[str, tuple[Axis, ...]]]:
     """Every parameter's path and axes, in the order of the text. A stack's copies are numbered, or written `layers[*]` once."""
-    yield from _leaves(Branch(body), "", expand)
+    for path, leaf in leaves(Branch(body), expand=expand):
+        yield path, leaf.axes
 
 
-def _leaves(node: Node, path: str, expand: bool) -> Iterator[tuple[str, tuple[Axis, ...]]]:
+def leaves(node: Node, *, expand: bool = False) -> Iterator[tuple[str, Leaf]]:
+    """Every tensor under a node and its path from there."""
+    yield from _leaves(node, "", expand)
+
+
+def _leaves(node: Node, path: str, expand: bool) -> Iterator[tuple[str, Leaf]]:
     match node:
-        case Leaf(axes=axes):
-            yield path, axes
+        case Leaf():
+            yield path, node
         case Copies(count=count, one=one):
             for copy in range(count) if expand else ():
                 yield from _leaves(one, f"{path}.{copy}", expand)
@@ -137,6 +148,70 @@ def _leaves(node: Node, path: str, expand: bool) -> Iterator[tuple[str, tuple[Ax
 
 
 # -- tie and freeze --------------------------------------------------------------------------------
+
+
+def tied(root: Branch) -> Iterator[tuple[Tie, tree.Tie]]:
+    """The ties of a body and of all bodies under it, tensor by tensor and from the outermost body in; the paths begin at `root`."""
+    for before, branch in _branches(root, ""):
+        for statement in _joins(branch.body, branch.result):
+            if isinstance(statement, tree.Tie):
+                ours, theirs = (dict(leaves(_at(branch, side))) for side in (statement.left, statement.right))
+                for end in ours:
+                    left, right = (Path.parse(f"{before}{side}{'.' if end else ''}{end}") for side in (statement.left, statement.right))
+                    yield Tie(left, right, theirs[end].axes), statement
+
+
+def frozen(root: Branch) -> Iterator[tuple[Path, tree.Freeze]]:
+    """The tensors that the freezes of a body and of all bodies under it cover."""
+    for before, branch in _branches(root, ""):
+        for statement in _joins(branch.body, branch.result):
+            if isinstance(statement, tree.Freeze):
+                for end, _ in leaves(_at(branch, statement.path)):
+                    yield Path.parse(f"{before}{statement.path}{'.' if end else ''}{end}"), statement
+
+
+def _branches(node: Node, path: str) -> Iterator[tuple[str, Branch]]:
+    """A body and those under it, each with the beginning of the paths in it."""
+    match node:
+        case Copies(one=one):
+            yield from _branches(one, f"{path}[*]")
+        case Branch():
+            before = f"{path}." if path else ""
+            yield before, node
+            for name, member in node.members().items():
+                yield from _branches(member, before + name)
+
+
+def _joins(body: tuple[Statement, ...], result: Expr | None = None) -> Iterator[tree.Tie | tree.Freeze]:
+    """The statements of one body that take paths: `repeat`, `each` and `on` belong to it."""
+    for statement in body:
+        match statement:
+            case tree.Tie() | tree.Freeze():
+                yield statement
+            case tree.Repeat(body=inner):
+                yield from _joins(inner)
+            case _:
+                for expr in expressions(statement):
+                    yield from _joins_within(expr)
+    if result is not None:
+        yield from _joins_within(result)
+
+
+def _joins_within(expr: Expr) -> Iterator[tree.Tie | tree.Freeze]:
+    for part in parts(expr):
+        yield from _joins_within(part)
+    if isinstance(expr, tree.Each | tree.On):
+        yield from _joins(expr.body, expr.value)
+
+
+def _at(branch: Branch, path: str) -> Node:
+    """What a path of a body that was checked leads to."""
+    node: Node = branch
+    for name in Path.parse(path).stem.replace("[*]", "").split("."):
+        assert isinstance(node, Branch)
+        member = node.members()[name]
+        node = member.one if isinstance(member, Copies) else member
+    return node
 
 
 @dataclass(frozen=True)
@@ -231,8 +306,8 @@ def _alike(statement: syntax.Tie, left: Node, right: Node, diagnostics: Diagnost
 
 def _some(node: Node) -> dict[str, tuple[Axis, ...]]:
     found: dict[str, tuple[Axis, ...]] = {}
-    for path, axes in _leaves(node, "", expand=False):
-        found["." + path if path else ""] = axes
+    for path, leaf in leaves(node):
+        found["." + path if path else ""] = leaf.axes
         if len(found) >= MOST_LEAVES:
             break
     return found

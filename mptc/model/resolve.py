@@ -8,9 +8,11 @@ from mptc.model.bearable import model_objection
 from mptc.model.callables import Declarations
 from mptc.model.causality import check_causality
 from mptc.model.extent import check_model
+from mptc.model.joins import check_joins
 from mptc.model.load import Loader, Unit
 from mptc.model.numbers import Numbers
 from mptc.model.outside import apply_settings, apply_variant
+from mptc.model.paths import Branch
 from mptc.model.scope import World
 from mptc.model.slips import unread
 from mptc.model.tree import Model
@@ -40,6 +42,8 @@ def resolve(source: Source, settings: Mapping[str, str], variant: str | None, di
     body = checker.model(node, root)
     _check_inputs(node, diagnostics)
     check_model(node.name.text, body, numbers.sizes, node.name.span, diagnostics)
+    if not diagnostics.failed:
+        check_joins(Branch(body), diagnostics)
     if not node.bidirectional:
         check_causality(node.name.text, body, root.source, diagnostics)
     if diagnostics.failed:

@@ -12,7 +12,7 @@ from mptc.ir.node import Node, Type, absent
 from mptc.ops.arrays import Array, Sizes
 from mptc.ops.base import Operation
 from mptc.ops.sample import D, E, Sample, of
-from mptc.ops.site import OnnxSite, Site
+from mptc.ops.site import OnnxSite, Site, Value
 
 _draws = count()
 
@@ -42,8 +42,8 @@ class Dropout(Operation):
 
     triton = absent("printed by the region that contains it")
 
-    def onnx(self, site: OnnxSite) -> str:
-        return site.inputs[0]
+    def onnx(self, site: OnnxSite) -> Value:
+        return site.values[0]
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:

@@ -14,10 +14,9 @@ from mptc.ops.base import Arrangement, OfIds, Operation, Order
 from mptc.ops.compare import Compare
 from mptc.ops.contract import product, summed
 from mptc.ops.leaf import Index, Position
-from mptc.ops.onnx_choose import onnx_entry, onnx_shift, onnx_type_of
-from mptc.ops.onnx_token import onnx_lookup
+from mptc.ops.onnx_choose import onnx_entry, onnx_lookup, onnx_shift, onnx_type_of
 from mptc.ops.sample import D, E, K, Sample, of
-from mptc.ops.site import OnnxSite, Site
+from mptc.ops.site import OnnxSite, Site, Value
 
 IDS = Type((BATCH, SEQ), Kind.ID)
 
@@ -59,12 +58,13 @@ class Lookup(Operation):
 
     triton = absent("printed by the region that contains it")
 
-    def onnx(self, site: OnnxSite) -> str:
+    def onnx(self, site: OnnxSite) -> Value:
         return onnx_lookup(self, site)
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
-        return (Sample(Lookup(K), (of(K, D), IDS), vocabulary=8), Sample(Lookup(K, 2), (of(D, K), IDS), vocabulary=10), Sample(Lookup(K), (of(K), IDS)))
+        first, later = Sample(Lookup(K), (of(K, D), IDS), vocabulary=8), Sample(Lookup(K, 2), (of(D, K), IDS), vocabulary=10)
+        return (first, later, Sample(Lookup(K), (of(K), IDS)))
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Shift(Operation):
 
     triton = absent("printed by the region that contains it")
 
-    def onnx(self, site: OnnxSite) -> str:
+    def onnx(self, site: OnnxSite) -> Value:
         return onnx_shift(self, site)
 
     @staticmethod
@@ -158,7 +158,7 @@ class Entry(Operation):
 
     triton = absent("printed by the region that contains it")
 
-    def onnx(self, site: OnnxSite) -> str:
+    def onnx(self, site: OnnxSite) -> Value:
         return onnx_entry(self, site)
 
     @staticmethod
@@ -184,7 +184,7 @@ class TypeOf(OfIds):
         bounds = ", ".join(f"({site.whole(0)} >= {bound}).long()" for bound in self.bounds[1:])
         return f"sum([{bounds}], start=({site.whole(0)} >= 0).long() - 1)" if bounds else f"({site.whole(0)} >= 0).long() - 1"
 
-    def onnx(self, site: OnnxSite) -> str:
+    def onnx(self, site: OnnxSite) -> Value:
         return onnx_type_of(self, site)
 
     @staticmethod

@@ -11,10 +11,10 @@ from mptc.ir.node import Node, Type, absent, axes_of, make
 from mptc.ops.arrays import Array, Sizes, spread
 from mptc.ops.base import Operation
 from mptc.ops.contract import is_number, number, product, summed, total
-from mptc.ops.onnx_text import aligned, condition
 from mptc.ops.onnx_token import onnx_compare
+from mptc.ops.onnx_value import aligned, truth
 from mptc.ops.sample import D, E, Sample, of
-from mptc.ops.site import SUM, OnnxSite, Site, bracketed
+from mptc.ops.site import SUM, OnnxSite, Site, Value, bracketed
 
 SIGNS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal}
 
@@ -71,7 +71,7 @@ class Compare(Several):
     def takes_exact(self, node: Node, index: int) -> bool:
         return True
 
-    def onnx(self, site: OnnxSite) -> str:
+    def onnx(self, site: OnnxSite) -> Value:
         names = {"<": "Less", "<=": "LessOrEqual", ">": "Greater", ">=": "GreaterOrEqual", "==": "Equal"}
         return onnx_compare(site, names[self.sign])
 
@@ -103,9 +103,10 @@ class Where(Several):
     def takes_exact(self, node: Node, index: int) -> bool:
         return index == 0
 
-    def onnx(self, site: OnnxSite) -> str:
-        chosen, left, right = aligned(site)
-        return site.emit("Where", condition(site, chosen), left, right)
+    def onnx(self, site: OnnxSite) -> Value:
+        condition, *sides = site.values
+        names, dims = aligned(site, [truth(site, condition), *sides])
+        return Value(site.emit("Where", *names), dims)
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
@@ -136,8 +137,9 @@ class Extreme(Several):
             return f"{site.tight(1 - numbers[0])}.clamp({'min' if self.largest else 'max'}={site.whole(numbers[0])})"
         return f"torch.{'maximum' if self.largest else 'minimum'}({site.tensor(0)}, {site.tensor(1)})"
 
-    def onnx(self, site: OnnxSite) -> str:
-        return site.emit("Max" if self.largest else "Min", *aligned(site))
+    def onnx(self, site: OnnxSite) -> Value:
+        names, dims = aligned(site)
+        return Value(site.emit("Max" if self.largest else "Min", *names), dims)
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:

@@ -13,7 +13,7 @@ from mptc.ops.arrays import Array, Sizes, full
 from mptc.ops.base import Arrangement, Operation, Order, merged
 from mptc.ops.onnx_choose import onnx_concat, onnx_slice
 from mptc.ops.sample import D, E, K, Sample, of
-from mptc.ops.site import OnnxSite, Site
+from mptc.ops.site import OnnxSite, Site, Value
 
 WIDE = Axis(D.role, "d+e")
 
@@ -57,7 +57,7 @@ class Concat(Operation):
 
     triton = absent("printed by the region that contains it")
 
-    def onnx(self, site: OnnxSite) -> str:
+    def onnx(self, site: OnnxSite) -> Value:
         return onnx_concat(self, site)
 
     @staticmethod
@@ -96,7 +96,7 @@ class Slice(Operation):
 
     triton = absent("printed by the region that contains it")
 
-    def onnx(self, site: OnnxSite) -> str:
+    def onnx(self, site: OnnxSite) -> Value:
         return onnx_slice(self, site)
 
     @staticmethod

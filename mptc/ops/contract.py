@@ -17,10 +17,11 @@ import numpy as np
 from mptc.ir.axis import Axis, Role
 from mptc.ir.node import Kind, Node, Type, absent, axes_of, make
 from mptc.ir.number import ONE, Monomial
-from mptc.ops import contract_listed, contract_text, onnx_text
+from mptc.ops import contract_listed, contract_text, onnx_norm, onnx_text
 from mptc.ops.arrays import Array, Sizes, spread
 from mptc.ops.base import Arrangement, Operation, Order
 from mptc.ops.sample import D, E, K, Sample, of
+from mptc.ops.site import OnnxSite, Value
 
 Label = Axis | int
 
@@ -58,6 +59,18 @@ class Contract(Operation):
             for label, axis in zip(operand.labels, type_.axes, strict=True):
                 found.setdefault(label, label if isinstance(label, Axis) else axis)
         return found
+
+    def resolved(self, node: Node) -> tuple[list[dict[Axis, Axis]], Order]:
+        """Labels as axes (ticked where a name is taken): what each operand's axes are called in the product, and which of those are summed."""
+        stand_in: dict[Label, Axis] = {}
+        taken = set(node.axes)
+        for label, axis in self.label_axes(arg.type for arg in node.args).items():
+            while isinstance(label, int) and axis in taken:
+                axis = Axis(axis.role, axis.name, axis.tick + 1)
+            taken.add(axis)
+            stand_in[label] = axis
+        own = [zip(arg.axes, operand.labels, strict=True) for arg, operand in zip(node.args, self.operands, strict=True)]
+        return [{axis: stand_in[label] for axis, label in each} for each in own], tuple(stand_in[label] for label in self.bound)
 
     @property
     def bound(self) -> tuple[int, ...]:
@@ -176,7 +189,9 @@ class Sum(Operation):
 
     torch = contract_text.torch_sum
     triton = absent("printed by the region that contains it")
-    onnx = onnx_text.onnx_sum
+
+    def onnx(self, site: OnnxSite) -> Value:
+        return onnx_norm.biased(self, site) or onnx_text.onnx_sum(self, site)
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mptc.ir.node import Node
-    from mptc.ops.contract import Contract, Label, Sum
+    from mptc.ops.contract import Contract, Sum
 
 
 def scalar(coef: Monomial, sizes: Mapping[Axis, int]) -> str:
@@ -68,17 +68,8 @@ class Form(ABC):
     def __init__(self, node: Node, orders: Sequence[Order]) -> None:
         self.node = node
         self.op = cast("Contract", node.op)
-        stand_in: dict[Label, Axis] = {}
-        taken = set(node.axes)
-        for label, axis in self.op.label_axes(arg.type for arg in node.args).items():
-            while isinstance(label, int) and axis in taken:
-                axis = Axis(axis.role, axis.name, axis.tick + 1)
-            taken.add(axis)
-            stand_in[label] = axis
-        labels = [zip(arg.axes, operand.labels, strict=True) for arg, operand in zip(node.args, self.op.operands, strict=True)]
-        self.to = [{axis: stand_in[label] for axis, label in own} for own in labels]
+        self.to, self.bound = self.op.resolved(node)
         self.orders = [tuple(to[axis] for axis in order) for to, order in zip(self.to, orders, strict=True)]
-        self.bound = tuple(stand_in[label] for label in self.op.bound)
         self.powers = [operand.power for operand in self.op.operands]
 
     def own(self, index: int, order: Order) -> Order:

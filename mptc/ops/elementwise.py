@@ -18,7 +18,7 @@ from mptc.ops.base import Operation
 from mptc.ops.contract import number, power, product, total
 from mptc.ops.onnx_map import onnx_function
 from mptc.ops.sample import D, Sample, of
-from mptc.ops.site import OnnxSite, Site
+from mptc.ops.site import OnnxSite, Site, Value
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ class Map(Operation):
 
     triton = absent("printed by the region that contains it")
 
-    def onnx(self, site: OnnxSite) -> str:
-        return onnx_function(site, self.function, self.order, site.inputs[0])
+    def onnx(self, site: OnnxSite) -> Value:
+        (value,) = site.values
+        return value.named(onnx_function(site, self.function, self.order, value.name))
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 import numpy as np
@@ -12,10 +12,9 @@ from mptc.ir.axis import BATCH, CTX, SEQ, Axis
 from mptc.ir.node import Kind, Node, Type, absent, axes_of
 from mptc.ops.arrays import Array, Sizes, full
 from mptc.ops.base import Arrangement, Operation, Order, lined_up, merged
-from mptc.ops.onnx_text import indicator
 from mptc.ops.onnx_token import onnx_mask
 from mptc.ops.sample import Sample
-from mptc.ops.site import SUM, OnnxSite, Site, bracketed
+from mptc.ops.site import SUM, Element, OnnxSite, Site, Value, bracketed
 
 
 class Leaf(Operation, abstract=True):
@@ -42,10 +41,14 @@ class Given(Leaf, abstract=True):
 
 @dataclass(frozen=True)
 class Param(Given):
-    """A learned tensor. `path` is its name in `state_dict`, a stack copy written `layers[*]`; `order` its declared axes."""
+    """A learned tensor. `path` is its name in `state_dict`, a stack copy written `layers[*]`; `order` its declared axes.
+
+    `stacks`: the loops that say which copies these are, as `Loop.stacks` has them. A shared stack is gone through by several loops.
+    """
 
     path: str
     order: tuple[Axis, ...]
+    stacks: tuple[int, ...] = field(default=(), repr=False)
 
     def infer(self, *types: Type) -> Type:
         return Type(axes_of(self.order))
@@ -77,7 +80,7 @@ class Input(Given):
         return f"input {self.label}"
 
 
-_formals = count()
+_keys = count()
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,12 @@ class Formal(Given):
 
 
 def formal(label: str, type_: Type) -> Formal:
-    return Formal(label, type_, next(_formals))
+    return Formal(label, type_, fresh())
+
+
+def fresh() -> int:
+    """A key that nothing has: of a variable, or of a loop over the copies of a stack."""
+    return next(_keys)
 
 
 @dataclass(frozen=True)
@@ -115,8 +123,8 @@ class Position(Leaf):
     def torch(self, site: Site) -> str:
         return site.helper("position")
 
-    def onnx(self, site: OnnxSite) -> str:
-        return indicator(site, site.positions(SEQ))
+    def onnx(self, site: OnnxSite) -> Value:
+        return site.positions(SEQ)
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
@@ -136,8 +144,8 @@ class Length(Leaf):
     def torch(self, site: Site) -> str:
         return site.helper("seq")
 
-    def onnx(self, site: OnnxSite) -> str:
-        return site.emit("Cast", site.size(SEQ), to=site.numbers)
+    def onnx(self, site: OnnxSite) -> Value:
+        return Value(site.emit("Cast", site.emit("Squeeze", site.length(SEQ)), to=site.numbers), ())
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
@@ -162,8 +170,8 @@ class Index(Leaf):
     def torch(self, site: Site) -> str:
         return f"torch.arange({site.sizes[self.axis]}, device={site.helper('device')})"
 
-    def onnx(self, site: OnnxSite) -> str:
-        return site.constant(np.arange(float(site.sizes[self.axis])))
+    def onnx(self, site: OnnxSite) -> Value:
+        return Value(site.constant(np.arange(site.sizes[Axis(self.axis.role, self.axis.name)])), ((self.axis,),), Element.WHOLE)
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:

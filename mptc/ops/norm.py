@@ -14,9 +14,9 @@ from mptc.ir.number import Monomial
 from mptc.ops.arrays import Array, Sizes, full
 from mptc.ops.base import Arrangement, Operation, Order, merged
 from mptc.ops.contract import product, summed, total
-from mptc.ops.onnx_reduce import inverse_deviation, onnx_rms
+from mptc.ops.onnx_norm import onnx_rms, onnx_rstd
 from mptc.ops.sample import D, E, Sample, of
-from mptc.ops.site import OnnxSite, Site
+from mptc.ops.site import OnnxSite, Site, Value
 
 
 def _mean_square(node: Node, arrays: tuple[Array, ...], over: tuple[Axis, ...]) -> Array:
@@ -60,7 +60,7 @@ class Rms(Operation):
         return f"F.rms_norm({site.whole(0)}, ({sizes},), eps={float(self.eps)!r})"
 
     triton = absent("printed by the region that contains it")
-    def onnx(self, site: OnnxSite) -> str:
+    def onnx(self, site: OnnxSite) -> Value:
         return onnx_rms(site, self.over, self.eps)
 
     @classmethod
@@ -104,8 +104,8 @@ class Rstd(Operation):
         return f"({site.tight(0)}.square().mean({dims}) + {float(self.eps)!r}).rsqrt()"
 
     triton = absent("printed by the region that contains it")
-    def onnx(self, site: OnnxSite) -> str:
-        return inverse_deviation(site, self.over, self.eps, keep=False)
+    def onnx(self, site: OnnxSite) -> Value:
+        return onnx_rstd(site, self.over, self.eps)
 
     @classmethod
     def samples(cls) -> tuple[Sample, ...]:

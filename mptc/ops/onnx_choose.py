@@ -2,79 +2,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mptc.ir.axis import SEQ, Axis, Role
+from mptc.ir.axis import SEQ, Axis
 from mptc.ir.node import Kind
-from mptc.ops.onnx_text import INT64, call, lined
-from mptc.ops.site import OnnxSite
+from mptc.ops.onnx_token import integer
+from mptc.ops.onnx_value import INT64, apart, call, chosen, expanded, laid, singles, volume, whole, with_last
+from mptc.ops.site import Element, OnnxSite, Value
 
 if TYPE_CHECKING:
-    from mptc.ops.choose import Entry, Shift, TypeOf
+    from mptc.ops.choose import Entry, Lookup, Shift, TypeOf
     from mptc.ops.concat import Concat, Slice
 
 END = np.iinfo(np.int64).max
 
 
-def integer(site: OnnxSite, value: int) -> str:
-    return site.constant(np.asarray(value, np.int64))
+def onnx_lookup(self: Lookup, site: OnnxSite) -> Value:
+    """`Gather`, with 0 for an id outside the table."""
+    table, ids = site.values[0], whole(site, site.values[1])
+    if self.offset:
+        ids = ids.named(site.emit("Sub", ids.name, integer(site, self.offset)))
+    return _entries(site, table, self.axis, ids)
 
 
-def onnx_shift(self: Shift, site: OnnxSite) -> str:
-    """Padded on one side, and as many cut off the other."""
-    place, by = site.node.axes.index(SEQ), self.by
-    ids = site.node.type.kind is Kind.ID
-    pads = [0] * (2 * len(site.node.axes))
-    pads[place if by > 0 else place + len(site.node.axes)] = abs(by)
-    blank = integer(site, -1) if ids else site.constant(0.0)
-    padded = site.emit("Pad", site.inputs[0], site.constant(pads), blank)
+def onnx_entry(self: Entry, site: OnnxSite) -> Value:
+    """`Gather`, or `GatherND` along the axes that both have, with 0 for a number outside the table."""
+    return _entries(site, site.values[0], self.axis, whole(site, site.values[1]))
+
+
+def _entries(site: OnnxSite, table: Value, axis: Axis, ids: Value) -> Value:
+    zero, size = integer(site, 0), integer(site, volume(site, (axis,)))
+    inside = ids.named(call(site, "And", site.emit("GreaterOrEqual", ids.name, zero), site.emit("Less", ids.name, size)), Element.TRUTH)
+    ids = ids.named(site.emit("Where", inside.name, ids.name, zero))
+    shared = tuple(each for each in ids.order if each in table.order)
+    found = _beside(site, table, axis, ids, shared) if shared else _rows(site, table, axis, ids)
+    return chosen(site, inside, found, 0.0)
+
+
+def _rows(site: OnnxSite, table: Value, axis: Axis, ids: Value) -> Value:
+    place = table.order.index(axis)
+    dims = (*singles(table.order[:place]), *ids.dims, *singles(table.order[place + 1 :]))
+    return Value(site.rows(table, axis, ids.name), dims)
+
+
+def _beside(site: OnnxSite, table: Value, axis: Axis, ids: Value, shared: Sequence[Axis]) -> Value:
+    rest = tuple(each for each in table.order if each not in shared and each != axis)
+    places = tuple(each for each in ids.order if each not in shared)
+    at = site.emit("Unsqueeze", laid(site, ids, singles((*shared, *places))), site.constant([-1]))
+    name = site.emit("GatherND", laid(site, table, singles((*shared, axis, *rest))), at, batch_dims=len(shared))
+    return Value(name, singles((*shared, *places, *rest)))
+
+
+def onnx_shift(self: Shift, site: OnnxSite) -> Value:
+    """Padded on one side, and as many cut off the other. Truths have no padding in every runtime, so they are whole numbers here."""
+    value = apart(site, site.values[0])
+    value = whole(site, value) if value.element is Element.TRUTH else value
+    if not self.by:
+        return value
+    place, count, by = value.dims.index((SEQ,)), len(value.dims), self.by
+    pads = [0] * (2 * count)
+    pads[place if by > 0 else place + count] = abs(by)
+    masked = -1 if site.node.type.kind is Kind.ID else 0
+    blank = site.constant(float(masked)) if value.element is Element.NUMBER else integer(site, masked)
+    padded = site.emit("Pad", value.name, site.constant(pads), blank)
     ends = (site.constant([0]), site.constant([-by])) if by > 0 else (site.constant([-by]), site.constant([END]))
-    return site.emit("Slice", padded, *ends, site.constant([place])) if by else site.inputs[0]
+    return value.named(site.emit("Slice", padded, *ends, site.constant([place])))
 
 
-def onnx_type_of(self: TypeOf, site: OnnxSite) -> str:
+def onnx_type_of(self: TypeOf, site: OnnxSite) -> Value:
     """How many types have begun, less one."""
-    (ids,) = site.inputs
+    (ids,) = site.values
     count = integer(site, -1)
     for bound in self.bounds:
-        begun = site.emit("Cast", call(site, "GreaterOrEqual", ids, integer(site, bound)), to=INT64)
-        count = call(site, "Add", begun, count)
-    return count
+        begun = site.emit("Cast", site.emit("GreaterOrEqual", ids.name, integer(site, bound)), to=INT64)
+        count = site.emit("Add", begun, count)
+    return ids.named(count)
 
 
-def onnx_entry(self: Entry, site: OnnxSite) -> str:
-    """The table's entries beside their numbers, all but the one asked for left out."""
-    axes = (*site.node.axes, self.axis)
-    (table, number), (rows, at) = site.inputs, site.node.args
-    entries = lined(site, site.constant(np.arange(site.sizes[self.axis], dtype=np.int64)), (self.axis,), axes)
-    chosen = call(site, "Equal", lined(site, site.emit("Cast", number, to=INT64), at.axes, axes), entries)
-    kept = site.emit("Where", chosen, lined(site, table, rows.axes, axes), site.constant(0.0))
-    return site.emit("ReduceSum", kept, site.constant([-1]), keepdims=0)
+def onnx_concat(self: Concat, site: OnnxSite) -> Value:
+    rest = singles(tuple(axis for axis in site.node.axes if axis != self.axis))
+    parts = [expanded(site, value, (*rest, (inner,))) for value, inner in zip(site.values, self.inner, strict=True)]
+    return Value(site.emit("Concat", *parts, axis=-1), (*rest, (self.axis,)))
 
 
-def onnx_concat(self: Concat, site: OnnxSite) -> str:
-    rest = tuple(axis for axis in site.node.axes if axis != self.axis)
-    parts = []
-    for name, arg, inner in zip(site.inputs, site.node.args, self.inner, strict=True):
-        onto = (*rest, inner)
-        part = lined(site, name, arg.axes, onto)
-        if len(arg.axes) < len(onto):
-            part = site.emit("Expand", part, site.emit("Concat", *(_length(site, axis) for axis in onto), axis=0))
-        parts.append(part)
-    return lined(site, site.emit("Concat", *parts, axis=-1), (*rest, self.axis), site.node.axes)
-
-
-def _length(site: OnnxSite, axis: Axis) -> str:
-    if axis.role is Role.DIM:
-        return site.constant([site.sizes[axis]])
-    return site.emit("Unsqueeze", site.size(axis), site.constant([0]))
-
-
-def onnx_slice(self: Slice, site: OnnxSite) -> str:
-    (whole,) = site.node.args
-    ends = (site.constant([self.start]), site.constant([self.start + site.sizes[self.part]]))
-    taken = site.emit("Slice", site.inputs[0], *ends, site.constant([whole.axes.index(self.axis)]))
-    order = tuple(self.part if axis == self.axis else axis for axis in whole.axes)
-    return lined(site, taken, order, site.node.axes)
+def onnx_slice(self: Slice, site: OnnxSite) -> Value:
+    value = with_last(site, site.values[0], (self.axis,))
+    ends = (site.constant([self.start]), site.constant([self.start + volume(site, (self.part,))]))
+    return Value(site.emit("Slice", value.name, *ends, site.constant([-1])), (*value.dims[:-1], (self.part,)))

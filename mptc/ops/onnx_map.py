@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mptc.ops.onnx_text import call, indicator
+from mptc.ops.onnx_value import call
 from mptc.ops.site import OnnxSite
 
 Written = Callable[[OnnxSite, str], str]
@@ -36,7 +36,7 @@ def _silu(site: OnnxSite, z: str) -> str:
 
 
 def _step(site: OnnxSite, z: str) -> str:
-    return indicator(site, call(site, "Greater", z, 0.0))
+    return site.emit("Cast", call(site, "Greater", z, 0.0), to=site.numbers)
 
 
 def _error(site: OnnxSite, z: str) -> str:

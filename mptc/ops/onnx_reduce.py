@@ -3,121 +3,103 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
-from mptc.ir.node import axes_of
-from mptc.ops.onnx_text import aligned, call, condition, lined, scaled, shaped
-from mptc.ops.site import OnnxSite
+from mptc.ir.node import Node
+from mptc.ops.base import Order
+from mptc.ops.onnx_text import scaled
+from mptc.ops.onnx_token import backwards
+from mptc.ops.onnx_value import Dims, apart, call, chosen, common, expanded, laid, lined_up, narrowed, truth, volume, widened
+from mptc.ops.site import Element, OnnxSite, Value
 
 if TYPE_CHECKING:
     from mptc.ops.reduce import Reduction
     from mptc.ops.stream import Stream
 
-EVERY_TOKEN = -1
+
+def onnx_reduction(self: Reduction, site: OnnxSite, op_type: str) -> Value:
+    """In float32 at least."""
+    value, _, places = _masked(self, site)
+    name = site.emit(op_type, widened(site, value.name), site.constant(places), keepdims=0)
+    return Value(narrowed(site, name), tuple(dim for dim in value.dims if not set(dim) & set(self.over)))
 
 
-def masked(self: Reduction, site: OnnxSite) -> tuple[str, str | None, list[int]]:
-    """The value with -inf where it is not seen, the condition where there is one, and the dimensions reduced, from the end."""
-    axes = axes_of((*site.node.axes, *self.over))
-    value, *masks = aligned(site, axes)
-    places = [axes.index(axis) - len(axes) for axis in self.over]
-    if not masks:
-        return value, None, places
-    seen = condition(site, masks[0])
-    return site.emit("Where", seen, value, site.constant(-math.inf)), seen, places
-
-
-def onnx_reduction(self: Reduction, site: OnnxSite, op_type: str) -> str:
-    value, _, places = masked(self, site)
-    return site.emit(op_type, value, site.constant(places), keepdims=0)
-
-
-def onnx_softmax(self: Reduction, site: OnnxSite) -> str:
-    value, seen, places = masked(self, site)
+def onnx_softmax(self: Reduction, site: OnnxSite) -> Value:
+    """In float32 at least."""
+    value, seen, places = _masked(self, site)
+    scores = widened(site, value.name)
     if len(places) == 1:
-        weights = site.emit("Softmax", value, axis=places[0])
+        name = site.emit("Softmax", scores, axis=places[0])
     else:
-        weights = site.emit("Exp", call(site, "Sub", value, site.emit("ReduceLogSumExp", value, site.constant(places), keepdims=1)))
-    return weights if seen is None else site.emit("Where", seen, weights, site.constant(0.0))
+        name = site.emit("Exp", call(site, "Sub", scores, site.emit("ReduceLogSumExp", scores, site.constant(places), keepdims=1)))
+    weights = value.named(narrowed(site, name))
+    return weights if seen is None or not may_see_nothing(site.node.args[1]) else chosen(site, seen, weights, 0.0)
 
 
-# -- normalisation -----------------------------------------------------------------------------------
+def _masked(self: Reduction, site: OnnxSite) -> tuple[Value, Value | None, list[int]]:
+    """The value with -inf where it is not seen, the mask where there is one, and the dimensions reduced, from the end."""
+    value, *masks = (apart(site, value, self.over) for value in site.values)
+    seen = truth(site, masks[0]) if masks else None
+    if seen is not None:
+        value = chosen(site, seen, value, -math.inf)
+    return value, seen, [place - len(value.dims) for place, dim in enumerate(value.dims) if set(dim) & set(self.over)]
 
 
-def inverse_deviation(site: OnnxSite, over: Sequence[Axis], eps: Fraction, keep: bool) -> str:
-    """1 / sqrt(mean[over](e²) + eps)"""
-    axes = site.node.args[0].axes
-    square = call(site, "Mul", site.inputs[0], site.inputs[0])
-    mean = site.emit("ReduceMean", square, site.constant([axes.index(axis) for axis in over]), keepdims=int(keep))
-    return site.emit("Reciprocal", site.emit("Sqrt", call(site, "Add", mean, float(eps))))
-
-
-def onnx_rms(site: OnnxSite, over: Sequence[Axis], eps: Fraction) -> str:
-    """`RMSNormalization` where the axes are the last ones, else its parts. A second operand is the gain, over the same axes."""
-    axes, gain = site.node.args[0].axes, site.inputs[1:]
-    if set(axes[-len(over) :]) == set(over):
-        ones = [site.emit("Expand", site.constant(1.0), site.constant([site.sizes[axis] for axis in axes_of(over)]))]
-        return site.emit("RMSNormalization", site.inputs[0], *(gain or ones), axis=-len(over), epsilon=float(eps), stash_type=site.numbers)
-    normal = call(site, "Mul", site.inputs[0], inverse_deviation(site, over, eps, keep=True))
-    return call(site, "Mul", normal, lined(site, gain[0], site.node.args[1].axes, axes)) if gain else normal
+def may_see_nothing(mask: Node) -> bool:
+    """A token that looks back sees itself, unless there are conditions."""
+    return bool(mask.args)
 
 
 # -- attention ---------------------------------------------------------------------------------------
 
 
-def onnx_stream(self: Stream, site: OnnxSite) -> str:
-    """`Attention` on [batch, heads, tokens, size], the heads folded into one, those that keys have first."""
+def onnx_stream(self: Stream, site: OnnxSite) -> Value:
+    """`Attention` on [batch, tokens, heads and size]: the heads folded with what they compare, those that keys have first."""
     node = site.node
     assert self.fits(node), node
-    heads = self.heads(node, node.args[0].axes)
+    heads = self.heads(node, site.values[0].order)
     key_heads = tuple(axis for axis in heads if axis in node.args[1].axes)
     ((width,), (inner,)) = (self.width(node), self.inner)
     static = all(not isinstance(base, Axis) or base.role is Role.DIM for base, _ in self.scale.powers)
-    scale = self.scale.evaluate(site.sizes) if static else 1.0
-    query = _folded(site, site.inputs[0] if static else scaled(site, site.inputs[0], self.scale), 0, heads, inner)
-    key, value = (_folded(site, site.inputs[place], place, key_heads, last) for place, last in ((1, inner), (2, width)))
-    allowed, seen = _allowed(self, site, heads)
-    out = site.emit("Attention", query, key, value, *([allowed] if allowed else []), scale=scale, is_causal=int(self.causal))
-    if seen:
-        anything = site.emit("ReduceMax", seen, site.constant([-1]), keepdims=1)
-        out = site.emit("Where", condition(site, anything), out, site.constant(0.0))
-    if len(heads) != 1:
-        out = shaped(site, out, 0, *(site.sizes[axis] for axis in heads), EVERY_TOKEN, site.sizes[width])
-    return lined(site, out, (BATCH, *heads, SEQ, width), node.axes)
+    query = laid(site, site.values[0], _tokens(SEQ, heads, inner))
+    key, value = (laid(site, site.values[place], _tokens(self.token(node), key_heads, last)) for place, last in ((1, inner), (2, width)))
+    counts = {"q_num_heads": volume(site, heads), "kv_num_heads": volume(site, key_heads)}
+    together = self.token(node) == SEQ  # as many keys as queries: runtimes differ in what `is_causal` means of others
+    options = {"scale": self.scale.evaluate(site.sizes) if static else 1.0, "is_causal": int(self.causal and together)}
+    if site.wide != site.numbers:
+        options["softmax_precision"] = site.wide
+    given = query if static else scaled(site, query, self.scale)
+    out = Value(site.emit("Attention", given, key, value, *_allowed(self, site, heads), **counts, **options), _tokens(SEQ, heads, width))
+    if self.masked and may_see_nothing(node.args[-1]):
+        seen = apart(site, truth(site, site.values[-1]))
+        places = [place for place, dim in enumerate(seen.dims) if dim == (self.over,)]
+        anything = Value(_any(site, seen.name, places), tuple(dim for dim in seen.dims if dim != (self.over,)), Element.TRUTH)
+        out = chosen(site, anything, out, 0.0)
+    return out
 
 
-def _folded(site: OnnxSite, name: str, place: int, heads: Sequence[Axis], last: Axis) -> str:
-    name = lined(site, name, site.node.args[place].axes, (BATCH, *heads, SEQ, last))
-    if len(heads) == 1:
-        return name
-    return shaped(site, name, 0, math.prod(site.sizes[axis] for axis in heads), EVERY_TOKEN, site.sizes[last])
+def _tokens(token: Axis, heads: Order, last: Axis) -> Dims:
+    return ((BATCH,), (token,), (*heads, last))
 
 
-def _allowed(self: Stream, site: OnnxSite, heads: Sequence[Axis]) -> tuple[str, str]:
-    """What is added to the scores or chooses among them, and the mask as a number; empty where there is none."""
-    bias = _pairs(self, site, 3, heads) if self.biased else ""
-    if not self.masked:
-        return bias, ""
-    seen = _pairs(self, site, len(site.inputs) - 1, heads)
-    chosen = condition(site, seen)
-    return site.emit("Where", chosen, bias, site.constant(-math.inf)) if bias else chosen, seen
+def _any(site: OnnxSite, name: str, places: list[int]) -> str:
+    return site.emit("ReduceMax", name, site.constant(places), keepdims=0)
 
 
-def _pairs(self: Stream, site: OnnxSite, place: int, heads: Sequence[Axis]) -> str:
-    """A mask or bias as `Attention` broadcasts it: [.., heads, tokens, tokens], heads folded where it has any."""
-    own, whole = site.node.args[place].axes, (BATCH, *heads, SEQ, self.over)
-    if not set(own) & set(heads):
-        whole = (BATCH, Axis(Role.DIM, ""), SEQ, self.over)
-    name = lined(site, site.inputs[place], own, whole)
-    if SEQ not in own or self.over not in own:
-        lengths = [site.emit("Unsqueeze", site.size(axis), site.constant([0])) for axis in (SEQ, self.over)]
-        name = site.emit("Expand", name, site.emit("Concat", *lengths, axis=0))
-    if len(heads) < 2 or not set(own) & set(heads):
-        return name
-    sizes = [site.sizes[axis] for axis in heads]
-    every = site.emit("Expand", name, site.constant([1, *sizes, 1, 1]))
-    batch, tokens = site.emit("Shape", every, start=0, end=1), site.emit("Shape", every, start=-2)
-    return site.emit("Reshape", every, site.emit("Concat", batch, site.constant([math.prod(sizes)]), tokens, axis=0))
+def _allowed(self: Stream, site: OnnxSite, heads: Order) -> list[str]:
+    """What is added to the scores, or chooses among them: [.., heads, tokens, tokens] as `Attention` broadcasts it; its last two never are."""
+    extra = [truth(site, value) if self.masked and place == len(site.values) - 1 else value for place, value in enumerate(site.values) if place > 2]
+    if self.causal and self.token(site.node) != SEQ:
+        extra += backwards(site, self.over)
+    if not extra:
+        return []
+    bias = extra[0]
+    if len(extra) == 2:
+        dims = common(extra)
+        seen, name = (laid(site, value, lined_up(value, dims)) for value in reversed(extra))
+        bias = Value(site.emit("Where", seen, name, site.constant(-math.inf)), dims)
+    batch = (BATCH,) if BATCH in bias.order else ()
+    folded = heads if set(heads) & set(bias.order) else ()
+    whole: Dims = (batch, folded, (SEQ,), (self.over,))
+    return [expanded(site, bias, whole if batch or folded else whole[2:])]

@@ -1,57 +1,22 @@
-"""How ops are written in ONNX: operands lined up by their axes; products, `ReduceSum`, `MatMul`, and `Einsum` for what is left."""
+"""How contracts and sums are written in ONNX: products, `ReduceSum`, `MatMul`, and `Einsum` for what is left."""
 
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from mptc.ir.axis import Axis, Role
+import numpy as np
+
+from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.number import ONE, Monomial
-from mptc.ops.site import OnnxSite
+from mptc.ops.base import Order
+from mptc.ops.onnx_value import BFLOAT16, FLOAT, Dims, aligned, apart, call, is_static, laid, number, singles, truth, whole
+from mptc.ops.site import Element, OnnxSite, Value
 
 if TYPE_CHECKING:
-    from mptc.ops.contract import Contract, Label, Sum
-
-BOOL, INT64 = 9, 7  # element types of the standard
-
-
-def call(site: OnnxSite, op_type: str, *operands: str | float) -> str:
-    """An operator on names and numbers."""
-    return site.emit(op_type, *(operand if isinstance(operand, str) else site.constant(operand) for operand in operands))
-
-
-def lined(site: OnnxSite, name: str, own: Sequence[Label], onto: Sequence[Label]) -> str:
-    """A value over `own` with its dimensions where `onto` has them, of size 1 for those it lacks; none before its first."""
-    assert set(own) <= set(onto), (own, onto)
-    places = [own.index(label) for label in onto if label in own]
-    if places != sorted(places):
-        name = site.emit("Transpose", name, perm=places)
-    first = min((place for place, label in enumerate(onto) if label in own), default=len(onto))
-    gaps = [place - first for place in range(first, len(onto)) if onto[place] not in own]
-    return site.emit("Unsqueeze", name, site.constant(gaps)) if gaps else name
-
-
-def aligned(site: OnnxSite, onto: Sequence[Axis] | None = None) -> list[str]:
-    """Every operand lined up with the result, or with the axes given."""
-    axes = site.node.axes if onto is None else onto
-    return [lined(site, name, arg.axes, axes) for name, arg in zip(site.inputs, site.node.args, strict=True)]
-
-
-def condition(site: OnnxSite, name: str) -> str:
-    """Where a number is not 0."""
-    return site.emit("Cast", name, to=BOOL)
-
-
-def indicator(site: OnnxSite, name: str) -> str:
-    """1 where a condition holds, else 0."""
-    return site.emit("Cast", name, to=site.numbers)
-
-
-def shaped(site: OnnxSite, name: str, *shape: int) -> str:
-    """A reshape; 0 keeps the dimension at its place, -1 is what is left."""
-    return site.emit("Reshape", name, site.constant(list(shape)))
+    from mptc.ops.contract import Contract, Sum
 
 
 # -- exact numbers -----------------------------------------------------------------------------------
@@ -63,7 +28,7 @@ def coefficient(site: OnnxSite, coef: Monomial) -> str:
     name = site.constant(Monomial(coef.rational, tuple(item for item in coef.powers if item[0] in known)).evaluate(site.sizes))
     for base, power in coef.powers:
         if isinstance(base, Axis) and base not in known:
-            length = site.emit("Cast", site.size(base), to=site.numbers)
+            length = site.emit("Cast", site.emit("Squeeze", site.length(base)), to=site.numbers)
             name = call(site, "Mul", name, raised(site, length, power))
     return name
 
@@ -80,101 +45,156 @@ def raised(site: OnnxSite, name: str, power: Fraction) -> str:
         return site.emit("Reciprocal", raised(site, name, -power))
     if power == 1:
         return name
-    if power == 2:
-        return call(site, "Mul", name, name)
+    if power in (2, 3):
+        square = call(site, "Mul", name, name)
+        return square if power == 2 else call(site, "Mul", square, name)
     return site.emit("Sqrt", name) if power == Fraction(1, 2) else call(site, "Pow", name, float(power))
 
 
 # -- contracts ---------------------------------------------------------------------------------------
 
 
-def onnx_contract(self: Contract, site: OnnxSite) -> str:
-    if not site.inputs:
-        return coefficient(site, self.coef)
-    parts = [raised(site, name, operand.power) for name, operand in zip(site.inputs, self.operands, strict=True)]
-    return scaled(site, _product(self, site, parts), self.coef)
+def onnx_contract(self: Contract, site: OnnxSite) -> Value:
+    if not site.values:
+        return Value(coefficient(site, self.coef), ())
+    to, bound = self.resolved(site.node)
+    values = [Value(value.name, _renamed(value.dims, names), value.element) for value, names in zip(site.values, to, strict=True)]
+    if self.renames:
+        return values[0]
+    powers = [operand.power for operand in self.operands]
+    product = None
+    if len(values) == 2 and bound and powers == [1, 1] and all(set(bound) <= set(value.order) for value in values):
+        product = _linear(site, values, bound) or _matmul(site, values, bound)
+    if product is None and bound and len(values) > 1 and not _nested(values):
+        product = _einsum(site, [value.named(raised(site, value.name, power)) for value, power in zip(values, powers, strict=True)], bound)
+    if product is None:
+        return _pointwise(self, site, values, bound)
+    return product.named(scaled(site, product.name, self.coef))
 
 
-def _product(self: Contract, site: OnnxSite, parts: list[str]) -> str:
-    labels = [operand.labels for operand in self.operands]
-    if len(parts) == 1 or not self.bound:
-        onto: tuple[Label, ...] = (*site.node.axes, *self.bound)
-        name = lined(site, parts[0], labels[0], onto)
-        for part, own in zip(parts[1:], labels[1:], strict=True):
-            name = call(site, "Mul", name, lined(site, part, own, onto))
-        return _summed(site, name, len(self.bound))
-    if len(parts) == 2 and all(label in own for label in self.bound for own in labels):
-        linear = _linear(self, site, parts) or _matmul(self, site, parts)
-        if linear:
-            return linear
-    return _einsum(self, site, parts)
+def _renamed(dims: Dims, names: dict[Axis, Axis]) -> Dims:
+    return tuple(tuple(names[axis] for axis in dim) for dim in dims)
 
 
-def _summed(site: OnnxSite, name: str, last: int) -> str:
-    return site.emit("ReduceSum", name, site.constant(list(range(-last, 0))), keepdims=0) if last else name
+def _nested(values: Sequence[Value]) -> bool:
+    """Whether one value has every axis: a product of all of them is no larger than that."""
+    every = {axis for value in values for axis in value.order}
+    return any(set(value.order) == every for value in values)
 
 
-def _linear(self: Contract, site: OnnxSite, parts: list[str]) -> str | None:
+def _pointwise(self: Contract, site: OnnxSite, values: Sequence[Value], bound: Order) -> Value:
+    names, dims = aligned(site, values, apart_from=bound)
+    powers = [operand.power for operand in self.operands]
+    above = [raised(site, name, power) for name, power in zip(names, powers, strict=True) if not _divides(power)]
+    below = [raised(site, name, -power) for name, power in zip(names, powers, strict=True) if _divides(power)]
+    name = above[0] if above else raised(site, below.pop(0), Fraction(-1))
+    for factor in above[1:]:
+        name = call(site, "Mul", name, factor)
+    for divisor in below:
+        name = call(site, "Div", name, divisor)
+    if not bound:
+        return Value(scaled(site, name, self.coef), dims)
+    places = site.constant([place - len(dims) for place, dim in enumerate(dims) if set(dim) & set(bound)])
+    rest = tuple(dim for dim in dims if not set(dim) & set(bound))
+    share = self.coef
+    for axis in bound:
+        share = share * Monomial.size(axis)
+    if share == ONE:
+        return Value(site.emit("ReduceMean", name, places, keepdims=0), rest)
+    return Value(scaled(site, site.emit("ReduceSum", name, places, keepdims=0), self.coef), rest)
+
+
+def _divides(power: Fraction) -> bool:
+    return power < 0 and power.denominator == 1
+
+
+def _linear(site: OnnxSite, values: Sequence[Value], bound: Order) -> Value | None:
     """[rows…, inner] @ [inner, outer], where one operand has no axis whose size is known at run time only, so that it can be made a matrix."""
-    still = [place for place, arg in enumerate(site.node.args) if all(axis.role is Role.DIM for axis in arg.axes)]
+    still = [place for place, value in enumerate(values) if is_static(value.order)]
     if not still:
         return None
-    weight = still[-1]
-    rows, outer = _free(self, 1 - weight), _free(self, weight)
-    if set(rows) & set(outer):
+    weight, value = values[still[-1]], values[1 - still[-1]]
+    outer = tuple(axis for axis in weight.order if axis not in bound)
+    if set(outer) & set(value.order):
         return None
-    size = _sizes(self, site)
-    inner_size, outer_size = _volume(size, self.bound), _volume(size, outer)
-    bound: tuple[Label, ...] = self.bound
-    left = lined(site, parts[1 - weight], self.operands[1 - weight].labels, rows + bound)
-    right = lined(site, parts[weight], self.operands[weight].labels, bound + outer)
-    if len(self.bound) > 1:
-        left = shaped(site, left, *[0] * len(rows), inner_size)
-    if len(self.bound) > 1 or len(outer) > 1:
-        right = shaped(site, right, inner_size, *([outer_size] if outer else []))
-    name = call(site, "MatMul", left, right)
-    if len(outer) > 1:
-        name = shaped(site, name, *[0] * len(rows), *(size[label] for label in outer))
-    return lined(site, name, (*rows, *outer), site.node.axes)
+    inner = tuple(axis for axis in value.order if axis in bound)
+    rows = tuple(dim for dim in apart(site, value, bound).dims if not set(dim) & set(bound))
+    left = laid(site, value, (*rows, inner))
+    right = laid(site, weight, (inner, outer) if outer else (inner,))
+    return Value(call(site, "MatMul", left, right), (*rows, outer) if outer else rows)
 
 
-def _matmul(self: Contract, site: OnnxSite, parts: list[str]) -> str | None:
-    """[…, m, k] @ […, k, n] over the axes that both keep."""
-    left, right = _free(self, 0), _free(self, 1)
-    shared = tuple(label for label in left if label in right)
-    rows, columns = tuple(label for label in left if label not in shared), tuple(label for label in right if label not in shared)
-    if not len(rows) == len(columns) == len(self.bound) == 1:
+def _matmul(site: OnnxSite, values: Sequence[Value], bound: Order) -> Value | None:
+    """[more…, shared…, rows, inner] @ [shared…, inner, columns] over the axes that both keep; only the left one may have more."""
+    free = [tuple(axis for axis in value.order if axis not in bound) for value in values]
+    shared = tuple(sorted((axis for axis in free[0] if axis in free[1]), key=lambda axis: axis != BATCH))
+    own = [tuple(axis for axis in each if axis not in shared) for each in free]
+    left = max((0, 1), key=lambda place: (len(own[place]), SEQ in own[place]))
+    columns = own[1 - left]
+    if not own[left] or not columns or not (len(columns) == 1 or is_static(columns)) or not (len(bound) == 1 or is_static(bound)):
         return None
-    first = lined(site, parts[0], self.operands[0].labels, (*shared, *rows, *self.bound))
-    second = lined(site, parts[1], self.operands[1].labels, (*shared, *self.bound, *columns))
-    return lined(site, call(site, "MatMul", first, second), (*shared, *rows, *columns), site.node.axes)
+    *more, row = sorted(own[left], key=lambda axis: axis == SEQ)
+    first = laid(site, values[left], (*singles((*more, *shared, row)), bound))
+    second = laid(site, values[1 - left], (*singles(shared), bound, columns))
+    return Value(call(site, "MatMul", first, second), (*singles((*more, *shared, row)), columns))
 
 
-def _einsum(self: Contract, site: OnnxSite, parts: list[str]) -> str:
-    letters = dict(zip(self.label_axes(arg.type for arg in site.node.args), string.ascii_letters, strict=False))
-    terms = ",".join("".join(letters[label] for label in operand.labels) for operand in self.operands)
-    return site.emit("Einsum", *parts, equation=terms + "->" + "".join(letters[axis] for axis in site.node.axes))
+def _einsum(site: OnnxSite, values: Sequence[Value], bound: Order) -> Value:
+    """The standard's `Einsum` has no bfloat16."""
+    apart_ = [apart(site, value) for value in values]
+    order: list[Axis] = []
+    for value in apart_:
+        order += [axis for axis in value.order if axis not in order]
+    letters = dict(zip(order, string.ascii_letters, strict=False))
+    out = tuple(axis for axis in order if axis not in bound)
+    equation = ",".join("".join(letters[axis] for axis in value.order) for value in apart_) + "->" + "".join(letters[axis] for axis in out)
+    lacking = site.numbers == BFLOAT16
+    names = [site.emit("Cast", value.name, to=FLOAT) if lacking else value.name for value in apart_]
+    name = site.emit("Einsum", *names, equation=equation)
+    return Value(site.emit("Cast", name, to=BFLOAT16) if lacking else name, singles(out))
 
 
-def _free(self: Contract, place: int) -> tuple[Label, ...]:
-    return tuple(label for label in self.operands[place].labels if label not in self.bound)
+# -- sums --------------------------------------------------------------------------------------------
 
 
-def _sizes(self: Contract, site: OnnxSite) -> dict[Label, int]:
-    axes = self.label_axes(arg.type for arg in site.node.args)
-    return {label: site.sizes[Axis(axis.role, axis.name)] for label, axis in axes.items() if axis.role is Role.DIM}
+def onnx_sum(self: Sum, site: OnnxSite) -> Value:
+    """What is subtracted comes last. Whole numbers stay whole."""
+    exact = self.is_exact(site.node)
+    values = [as_whole(site, place) if exact else number(site, value) for place, value in enumerate(site.values)]
+    names, dims = aligned(site, values)
+    terms = sorted(zip(self.coefs, names, strict=True), key=lambda term: term[0].rational < 0)
+    total = _term(site, *terms[0], exact)
+    for coef, name in terms[1:]:
+        minus = coef.rational < 0
+        total = site.emit("Sub" if minus else "Add", total, _term(site, -coef if minus else coef, name, exact))
+    return Value(total, dims, Element.WHOLE if exact else Element.NUMBER)
 
 
-def _volume(sizes: Mapping[Label, int], labels: Sequence[Label]) -> int:
-    volume = 1
-    for label in labels:
-        volume *= sizes[label]
-    return volume
+def _term(site: OnnxSite, coef: Monomial, name: str, exact: bool) -> str:
+    if not exact or coef == ONE:
+        return scaled(site, name, coef)
+    return site.emit("Mul", name, site.constant(np.asarray(int(coef.rational), np.int64)))
 
 
-def onnx_sum(self: Sum, site: OnnxSite) -> str:
-    terms = [scaled(site, name, coef) for name, coef in zip(aligned(site), self.coefs, strict=True)]
-    total = terms[0]
-    for term in terms[1:]:
-        total = call(site, "Add", total, term)
-    return total
+def as_whole(site: OnnxSite, place: int) -> Value:
+    """An argument as whole numbers; a number of the spec is written as one."""
+    known = written(site, place)
+    if known is None:
+        return whole(site, site.values[place])
+    return Value(site.constant(np.asarray(int(known), np.int64)), (), Element.WHOLE)
+
+
+def written(site: OnnxSite, place: int) -> Fraction | None:
+    """The value of an argument that is a number of the spec."""
+    node = site.node.args[place]
+    operands = getattr(node.op, "operands", None)
+    return None if node.args or operands != () else node.op.coef.resolved(site.sizes)  # type: ignore[attr-defined]
+
+
+def both_true(site: OnnxSite, values: Sequence[Value]) -> Value:
+    """Where every one is not 0."""
+    names, dims = aligned(site, [truth(site, value) for value in values])
+    seen = names[0]
+    for other in names[1:]:
+        seen = call(site, "And", seen, other)
+    return Value(seen, dims, Element.TRUTH)

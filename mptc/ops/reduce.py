@@ -16,7 +16,7 @@ from mptc.ops.compare import Compare, Extreme
 from mptc.ops.contract import number, power, product, summed, total
 from mptc.ops.onnx_reduce import onnx_reduction, onnx_softmax
 from mptc.ops.sample import D, E, Sample, of
-from mptc.ops.site import OnnxSite, Site
+from mptc.ops.site import OnnxSite, Site, Value
 
 MASK = Type((SEQ, CTX))
 
@@ -105,7 +105,7 @@ class Lse(Reduction):
         value, places = self.text(site)
         return f"torch.logsumexp({value}, {places})"
 
-    def onnx(self, site: OnnxSite) -> str:
+    def onnx(self, site: OnnxSite) -> Value:
         return onnx_reduction(self, site, "ReduceLogSumExp")
 
 
@@ -163,5 +163,5 @@ class Max(Reduction):
         value, places = self.text(site)
         return f"torch.amax({value}, {places})"
 
-    def onnx(self, site: OnnxSite) -> str:
+    def onnx(self, site: OnnxSite) -> Value:
         return onnx_reduction(self, site, "ReduceMax")

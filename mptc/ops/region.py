@@ -56,7 +56,8 @@ class Loop(Region):
     """`count` passes over a state. Arguments: the initial state. `results` compute the next one from `formals`.
 
     A `label` makes it a stack: every pass is a copy with parameters of its own, whose paths begin with `label[*]` below the enclosing stack.
-    The node itself is no value; `Result` nodes are. `watched` is what is looked at in every pass: `Gathered` nodes have it along the axis `passes`.
+    `stacks`: the keys of the stacks around and, for a stack, its own. The node itself is no value; `Result` nodes are. `watched` is what is looked at
+    in every pass: `Gathered` nodes have it along the axis `passes`.
     """
 
     count: int
@@ -64,6 +65,7 @@ class Loop(Region):
     path: str  # of one copy, as `outer[*].layers[*]`; of a repeat, the enclosing one's
     formals: tuple[Node, ...]
     results: tuple[Node, ...]
+    stacks: tuple[int, ...] = ()
     watched: tuple[Node, ...] = ()
     passes: Axis | None = None
 

@@ -17,7 +17,7 @@ from mptc.ops.contract import product, renamed
 from mptc.ops.leaf import Index, Position
 from mptc.ops.onnx_token import onnx_rope
 from mptc.ops.sample import E, K, Sample, of
-from mptc.ops.site import Site
+from mptc.ops.site import OnnxSite, Site, Value
 
 
 def token_axis(axes: tuple[Axis, ...]) -> Axis:
@@ -92,7 +92,9 @@ class Rope(Operation):
         return f"{code}{', -1' if self.inverse else ''})"
 
     triton = absent("printed by the region that contains it")
-    onnx = onnx_rope
+
+    def onnx(self, site: OnnxSite) -> Value:
+        return onnx_rope(self, site, token_axis(site.node.axes))
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -59,10 +61,35 @@ class Site(Protocol):
         """A function of the generated module's own; asking makes it be printed."""
 
 
-class OnnxSite(Protocol):
-    """One node being written to an ONNX graph. Dimensions are the sorted axes of each node's type.
+class Element(Enum):
+    """What the entries of an ONNX tensor are. Exact values stay whole numbers or truths until they meet a number."""
 
-    Numbers, masks among them, are of one element type, `numbers`; ids are int64. `sizes` are those of the dims alone.
+    NUMBER = "number"  # of the graph's one element type
+    WHOLE = "int64"
+    TRUTH = "bool"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A tensor of an ONNX graph: `dims` has the axes of each dimension; several are folded into one, the last varying fastest."""
+
+    name: str
+    dims: tuple[Order, ...]
+    element: Element = Element.NUMBER
+
+    @property
+    def order(self) -> Order:
+        return tuple(axis for dim in self.dims for axis in dim)
+
+    def named(self, name: str, element: Element | None = None) -> Value:
+        """Another tensor that lies the same way."""
+        return replace(self, name=name, element=element or self.element)
+
+
+class OnnxSite(Protocol):
+    """One node being written to an ONNX graph. `values` are its arguments', numbers unless the op takes exact ones; `sizes` are those of the dims.
+
+    A facet returns the value of the node, over the axes of its type in whatever order suits.
     """
 
     @property
@@ -72,19 +99,30 @@ class OnnxSite(Protocol):
     def sizes(self) -> Mapping[Axis, int]: ...
 
     @property
-    def inputs(self) -> tuple[str, ...]: ...
+    def values(self) -> tuple[Value, ...]: ...
 
     @property
-    def numbers(self) -> int: ...
+    def numbers(self) -> int:
+        """The element type of numbers, as the standard counts them."""
+
+    @property
+    def wide(self) -> int:
+        """What sums of squares, exponentials and angles are computed in: float32 at least."""
 
     def emit(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        """Adds a standard operator with one output; returns the output's name."""
+        """Adds a standard operator with one output, or finds it; returns the output's name."""
 
-    def constant(self, value: Any) -> str:
-        """A constant (a number, a list of integers, or an array); returns its name."""
+    def constant(self, value: Any, to: int | None = None) -> str:
+        """A constant (a number, a list of integers, or an array), real ones of type `to` or `numbers`; returns its name."""
 
-    def size(self, axis: Axis) -> str:
-        """A scalar int64: how long an axis is, for batch, tokens and contexts at run time."""
+    def length(self, axis: Axis) -> str:
+        """A vector of one int64: how long an axis is, for batch, tokens and contexts at run time."""
 
-    def positions(self, axis: Axis) -> str:
-        """An int64 vector: where the tokens along an axis stand, from 0 where nothing came before."""
+    def positions(self, axis: Axis) -> Value:
+        """Where the tokens along an axis stand, from 0 where nothing came before: whole numbers."""
+
+    def find(self, node: Node) -> Value | None:
+        """The value of a node further back, where it has been written."""
+
+    def rows(self, table: Value, axis: Axis, ids: str) -> str:
+        """The entries of a table along an axis, whose dimension is its own, at ids: the dimensions of the ids in the place of that one."""

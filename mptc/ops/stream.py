@@ -103,6 +103,8 @@ class Stream(Operation):
         token = self.token(node)
         if not {BATCH, SEQ} <= query or not {BATCH, token} <= key & value or len(inner) != 1:
             return False
+        if any(axis.role is Role.CONTEXT for axis in query):
+            return False
         key_heads, value_heads = key - inner - {BATCH, token}, value - width - {BATCH, token}
         known = {BATCH, SEQ, self.over, *(query - inner)}
         extra = all(set(arg.axes) <= known for arg in node.args[3:])

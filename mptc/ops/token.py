@@ -11,9 +11,9 @@ from mptc.ir.axis import BATCH, SEQ, Axis
 from mptc.ir.node import Kind, Node, Type, absent, axes_of
 from mptc.ops.arrays import Array, Sizes, spread
 from mptc.ops.base import Arrangement, OfIds, Operation, Order, lined_up, merged, pointwise
-from mptc.ops.onnx_token import onnx_next
+from mptc.ops.onnx_token import onnx_cross_entropy, onnx_next
 from mptc.ops.sample import E, K, Sample, of
-from mptc.ops.site import OnnxSite, Site
+from mptc.ops.site import OnnxSite, Site, Value
 
 IDS = Type((BATCH, SEQ), Kind.ID)
 
@@ -37,7 +37,8 @@ class Next(OfIds):
         return f"F.pad({site.tight(0)}[{':, ' * place}1:], ({'0, 0, ' * after}0, 1), value=-1)"
 
     triton = absent("ids are not computed in kernels")
-    def onnx(self, site: OnnxSite) -> str:
+
+    def onnx(self, site: OnnxSite) -> Value:
         return onnx_next(site)
 
     @staticmethod
@@ -94,7 +95,9 @@ class CrossEntropy(Operation):
         return f'F.cross_entropy({logits}, {ids}, ignore_index=-1, reduction="none").view_as({site.whole(1)})'
 
     triton = absent("torch's own")
-    onnx = absent("a loss is not deployed")
+
+    def onnx(self, site: OnnxSite) -> Value:
+        return onnx_cross_entropy(self, site)
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:

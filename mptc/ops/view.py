@@ -13,7 +13,7 @@ from mptc.ops.arrays import Array, Sizes, full
 from mptc.ops.base import Operation
 from mptc.ops.contract import renamed, summed
 from mptc.ops.sample import D, Sample, of
-from mptc.ops.site import OnnxSite, Site
+from mptc.ops.site import OnnxSite, Site, Value
 
 
 class Same(Operation, abstract=True):
@@ -30,8 +30,8 @@ class Same(Operation, abstract=True):
 
     triton = absent("nothing is computed")
 
-    def onnx(self, site: OnnxSite) -> str:
-        return site.inputs[0]
+    def onnx(self, site: OnnxSite) -> Value:
+        return site.values[0]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from mptc.runtime.errors import RunError, UserError
+from mptc.runtime.evaluate import Evaluation
 from mptc.runtime.files import whole_directory
 from mptc.runtime.run import Run, read_run
 from mptc.runtime.weights import load_weights, read_tensors, save_weights
@@ -21,10 +22,10 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 @dataclass
 class Progress:
-    """`step` is how many are done; `evaluations` the held-out loss, in nats per byte, after some of them."""
+    """`step` is how many are done; `evaluations` what was found after some of them."""
 
     step: int = 0
-    evaluations: list[tuple[int, float]] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
 
 
 def save(run: Run, model: nn.Module, optimizer: AdamW, progress: Progress) -> Path:
@@ -53,7 +54,7 @@ def restore(run: Run, model: nn.Module, optimizer: AdamW) -> Progress:
     load_weights(model, newest / "model.safetensors")
     _set_moments(model, optimizer, read_tensors(newest / "optimizer.safetensors"))
     state = json.loads((newest / "state.json").read_text(encoding="utf-8"))
-    return Progress(state["step"], [(step, loss) for step, loss in state["evaluations"]])
+    return Progress(state["step"], [Evaluation(*each) for each in state["evaluations"]])
 
 
 def newest_weights(run: Run) -> Path:

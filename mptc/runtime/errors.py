@@ -18,7 +18,7 @@ class WeightsError(UserError):
 
 
 class DataError(UserError):
-    """A data file that cannot be read or is too short."""
+    """Data that cannot be read, do not fit the model or are too few."""
 
 
 class RunError(UserError):

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from mptc.runtime.errors import UserError
 
+Content = str | bytes | Callable[[BinaryIO], None]  # a text, or bytes as they are, or as they come
 
-def write_all(files: Mapping[Path, str]) -> None:
-    """Write every text, creating folders as needed; a failure while writing leaves all of them as they were. Raises `UserError`."""
+
+def write_all(files: Mapping[Path, Content]) -> None:
+    """Write every file, creating folders as needed; a failure while writing leaves all of them as they were. Raises `UserError`."""
     pending: dict[Path, Path] = {}
     try:
-        for path, text in files.items():
+        for path, content in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             pending[path] = _neighbour(path)
-            pending[path].write_text(text, encoding="utf-8", newline="\n")
+            write(pending[path], content)
             if path.exists():
                 shutil.copymode(path, pending[path])
             sync(pending[path])
@@ -29,6 +32,15 @@ def write_all(files: Mapping[Path, str]) -> None:
     finally:
         for temporary in pending.values():
             temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, content: Content) -> None:
+    """Write one file as it stands, of which nothing is sure until it is done. Raises `OSError`."""
+    if callable(content):
+        with path.open("wb") as stream:
+            content(stream)
+    else:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mptc.runtime.errors import UserError
 from mptc.runtime.sampling import Draw, Logits, choose
 from mptc.runtime.settings import at_least
-from mptc.runtime.surface import BYTES, Surface, require_bytes, require_continuation
+from mptc.runtime.surface import BYTES, Surface, require_continuation
 
 
 def generate(model: nn.Module, surface: Surface, prompt: bytes, tokens: int, draw: Draw, cached: bool = True) -> Iterator[int]:
@@ -29,7 +29,6 @@ def generate_all(
     model: nn.Module, surface: Surface, prompts: Sequence[bytes], tokens: int, draw: Draw, cached: bool = True
 ) -> Iterator[list[int | None]]:
     """Yield the next byte of every prompt, of any lengths, as one batch; None for those that have come to their end. As `generate`."""
-    require_bytes(surface)
     require_continuation(surface)
     if not all(prompts):
         raise UserError("error: the prompt is empty; a model continues at least one byte")

@@ -13,18 +13,17 @@ EVERY = 50  # steps between plain lines
 
 
 class Report(Protocol):
-    """What the loop tells. Losses are in nats per byte, rates are AdamW's."""
+    """What the loop tells. Rates are AdamW's."""
 
     def fact(self, text: str) -> None: ...
     def start(self, step: int, steps: int) -> None: ...
     def step(self, step: int, loss: float, rate: float) -> None: ...
-    def evaluation(self, step: int, loss: float) -> None: ...
     def saved(self, path: Path) -> None: ...
     def stop(self) -> None: ...
 
 
 class Lines:
-    """One line for every `EVERY` steps, with the speed since the line before, each evaluation and each checkpoint."""
+    """One line for every `EVERY` steps, with the speed since the line before, each fact and each checkpoint."""
 
     def __init__(self, out: TextIO) -> None:
         self.out = out
@@ -44,9 +43,6 @@ class Lines:
             self.last, self.then = step, now
             self._line(f"step {step:>6}  loss {loss:.4f}  rate {rate:.2e}  {speed:.1f} steps/s")
 
-    def evaluation(self, step: int, loss: float) -> None:
-        self._line(f"step {step:>6}  held-out loss {loss:.4f} nats per byte")
-
     def saved(self, path: Path) -> None:
         self._line(f"saved {path}")
 
@@ -58,7 +54,7 @@ class Lines:
 
 
 class Bar:
-    """A progress bar with time left; evaluations stand above it."""
+    """A progress bar with time left; facts stand above it."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -76,9 +72,6 @@ class Bar:
     def step(self, step: int, loss: float, rate: float) -> None:
         assert self.task is not None
         self.bar.update(self.task, completed=step, description=f"loss {loss:.4f}  rate {rate:.2e}")
-
-    def evaluation(self, step: int, loss: float) -> None:
-        self.bar.console.print(f"step {step:>6}  held-out loss {loss:.4f} nats per byte", highlight=False)
 
     def saved(self, path: Path) -> None:
         """The bar keeps silent: a line for each checkpoint would push the losses away."""

@@ -1,6 +1,6 @@
 """A training run's directory: what was asked for, the generated module, and checkpoints that are either whole or not there.
 
-run.json           spec, variant, overrides, surface, settings, fingerprint of the data
+run.json           spec, variant, overrides, surface, settings, where the data came from and their fingerprint
 <model>.py         the generated module: a run needs neither its spec nor the compiler to go on
 step-00000250/     model.safetensors, optimizer.safetensors, state.json
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from mptc.runtime.errors import RunError
 from mptc.runtime.files import write_all
 from mptc.runtime.settings import Settings
-from mptc.runtime.surface import Surface
+from mptc.runtime.surface import Surface, read_surface
 
 KEPT = 2  # checkpoints: the newest and the one before it
 
@@ -30,6 +30,7 @@ class Run:
     set: dict[str, str]
     surface: Surface
     settings: Settings
+    origin: str
     data: dict[str, str | int]
     text: str
 
@@ -60,8 +61,7 @@ def read_run(path: str | Path) -> Run:
     path = Path(path)
     try:
         record = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        facts = record.pop("surface")
-        surface = Surface(**facts | {"inputs": tuple(facts["inputs"])})
+        surface = read_surface(record.pop("surface"))
         settings = Settings(**record.pop("settings"))
         text = (path / f"{surface.name}.py").read_text(encoding="utf-8")
         return Run(path=path, surface=surface, settings=settings, text=text, **record)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
 
+from mptc.runtime.arrays import SUFFIXES, read_arrays
 from mptc.runtime.checkpoint import newest_weights
-from mptc.runtime.data import Text, read_text
+from mptc.runtime.data import Data
 from mptc.runtime.errors import RunError, Stopped, UserError
+from mptc.runtime.evaluate import require_counting
+from mptc.runtime.function import NAME, find_function, require_deterministic
 from mptc.runtime.load import instantiate
 from mptc.runtime.report import Report
 from mptc.runtime.run import Run, is_run, read_run, same_run
 from mptc.runtime.settings import Settings, settings
 from mptc.runtime.spec import compile_spec, typed_spec
-from mptc.runtime.surface import Surface, require_bytes, require_loss, surface
+from mptc.runtime.surface import Surface, no_bytes, require_loss, surface
+from mptc.runtime.text import read_text
 from mptc.runtime.train import train, with_rate
 
 WINDOW = 256  # bytes of context for weights that say nothing of how they were trained
@@ -25,7 +29,7 @@ WINDOW = 256  # bytes of context for weights that say nothing of how they were t
 
 @dataclass(frozen=True)
 class Asked:
-    """The words of one `mptc train`: None and absent numbers are defaults."""
+    """The words of one `mptc train`: None and absent numbers are defaults. `data` is a file or MODULE:FUNCTION."""
 
     spec: str
     data: str
@@ -39,10 +43,9 @@ class Asked:
 def train_spec(asked: Asked, report: Report) -> float:
     """Start a run in `out` (default `runs/MODEL[-VARIANT]`), or go on with the one there.
 
-    Returns the held-out loss in nats per byte. Raises `UserError`.
+    Returns the held-out loss. Raises `UserError`.
     """
     facts = surface(typed_spec(asked.spec, asked.set, asked.variant))
-    require_bytes(facts)
     require_loss(facts)
     compiled = compile_spec(asked.spec, asked.set, asked.variant)
     path = Path(asked.out or f"runs/{'-'.join(filter(None, (facts.name, asked.variant)))}")
@@ -50,41 +53,64 @@ def train_spec(asked: Asked, report: Report) -> float:
         raise RunError(f"error: {path} holds no run to go on with (no run.json); begin one without --resume, or name another --out")
     old = read_run(path) if asked.resume else None
     chosen = settings(asked.numbers, old.settings if old else None)
-    text = read_text(asked.data, chosen.length)
+    data = open_data(asked, facts, chosen)
+    chosen = replace(chosen, length=data.length)
     code = compiled.files[f"{compiled.name}.py"]
     model = instantiate(compiled.name, code, chosen.seed)
-    new = Run(path, asked.spec, asked.variant, asked.set, facts, with_rate(chosen, model), text.fingerprint(), code)
-    for line in _facts(model, new, text, resumed=old is not None):
+    new = Run(path, asked.spec, asked.variant, asked.set, facts, with_rate(chosen, model), asked.data, data.fingerprint(), code)
+    for line in _facts(model, new, data, resumed=old is not None):
         report.fact(line)
-    return train_run(model, text, new, old, report)
+    return train_run(model, data, new, old, report)
 
 
-def _facts(model: nn.Module, run: Run, text: Text, *, resumed: bool) -> list[str]:
+def open_data(asked: Asked, facts: Surface, chosen: Settings) -> Data:
+    """What `--data` names: an array file by its suffix, another file that is there as a text, a function. Raises `UserError` where it cannot
+    train this model."""
+    data = _named(asked, facts, chosen)
+    require_counting(facts, [data.training_batch(chosen.seed, 0)], "the first batch")
+    require_counting(facts, data.held_out_batches(chosen.seed), "the held-out part")
+    return data
+
+
+def _named(asked: Asked, facts: Surface, chosen: Settings) -> Data:
+    if asked.data.endswith(SUFFIXES):
+        return read_arrays(asked.data, facts, chosen.batch, asked.numbers.get("length"))
+    if NAME.fullmatch(asked.data) and not Path(asked.data).exists():
+        function = find_function(asked.data, facts, chosen.batch, chosen.length)
+        require_deterministic(function, chosen.seed)
+        return function
+    reason = no_bytes(facts)
+    if reason:
+        raise UserError(f"error: {reason}\n  give --data a {' or '.join(SUFFIXES)} file with one array for each input, or MODULE:FUNCTION")
+    return read_text(asked.data, facts.inputs[0].name, chosen.batch, chosen.length)
+
+
+def _facts(model: nn.Module, run: Run, data: Data, *, resumed: bool) -> list[str]:
     """What is trained, on what and where, before the first step says so."""
     parameters = list(model.parameters())
     numbers = sum(each.numel() for each in parameters)
     frozen = sum(each.numel() for each in parameters if not each.requires_grad)
     lines = [
         f"model {run.surface.name}: {numbers:,} parameters" + (f", {frozen:,} of them frozen" if frozen else "") + f", on {parameters[0].device}",
-        f"data {text.path}: {len(text.training):,} bytes to train on, the last {len(text.held_out):,} held out",
+        f"data {data.description()}",
     ]
     return lines + ["this run has no checkpoint yet: it begins again"] * (resumed and not run.checkpoints())
 
 
-def train_run(model: nn.Module, text: Text, new: Run, old: Run | None, report: Report) -> float:
+def train_run(model: nn.Module, data: Data, new: Run, old: Run | None, report: Report) -> float:
     """Train `new`, which is `old` resumed where there is one. Raises `UserError`."""
     if old:
         same_run(old, new)
     else:
         new.create()
     try:
-        return train(model, text, new, report)
+        return train(model, data, new, report)
     except KeyboardInterrupt:  # the second one: the first waits for the end of a step
         raise Stopped(f"stopped at once; go on from the newest checkpoint with --resume --out {new.path}", signal.SIGINT) from None
 
 
 def open_model(spec_or_run: str, set: dict[str, str], variant: str | None, weights: str | None, run: str | None) -> tuple[nn.Module, Surface, int]:
-    """A trained model, what is known of it, and how many bytes it was trained to see. Raises `UserError`."""
+    """A trained model, what is known of it, and how many tokens it was trained to see. Raises `UserError`."""
     if Path(spec_or_run).is_dir():
         given = [name for name, value in (("--set", set), ("--variant", variant), ("--run", run)) if value]
         if given:

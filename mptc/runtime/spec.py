@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from mptc.compile import Compiled, compile
+from mptc.compile import TARGETS, Compiled, Deployment, compile
 from mptc.model.resolve import resolve
 from mptc.model.tree import Model
 from mptc.runtime.errors import SpecError
@@ -35,17 +35,23 @@ def read(path: str | Path, diagnostics: Diagnostics) -> Source | None:
     return None
 
 
-def compile_spec(path: str | Path, set: Overrides | None = None, variant: str | None = None) -> Compiled:
-    """The torch module of a spec, as text. Raises `SpecError`."""
-    return _through(lambda source, diagnostics: compile(source, diagnostics, as_settings(set or {}), variant), path)
+def compile_spec(
+    path: str | Path,
+    set: Overrides | None = None,
+    variant: str | None = None,
+    emit: Sequence[str] = TARGETS[:1],
+    deployment: Deployment = Deployment(),
+) -> Compiled:
+    """The targets of a spec; the torch module, as text, unless others are asked for. Raises `SpecError`."""
+    return through(lambda source, diagnostics: compile(source, diagnostics, as_settings(set or {}), variant, emit, deployment), path)
 
 
 def typed_spec(path: str | Path, set: Overrides | None = None, variant: str | None = None) -> Model:
     """The typed model of a spec. Raises `SpecError`, for a file without a model too."""
-    return _through(lambda source, diagnostics: resolve(source, as_settings(set or {}), variant, diagnostics), path)
+    return through(lambda source, diagnostics: resolve(source, as_settings(set or {}), variant, diagnostics), path)
 
 
-def _through(stage: Callable[[Source, Diagnostics], Made | None], path: str | Path) -> Made:
+def through(stage: Callable[[Source, Diagnostics], Made | None], path: str | Path) -> Made:
     """What a stage makes of a file. Raises `SpecError` with what it had to say where it makes nothing."""
     diagnostics = Diagnostics()
     source = read(path, diagnostics)

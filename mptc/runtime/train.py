@@ -1,4 +1,4 @@
-"""The training loop: AdamW on windows of bytes.
+"""The training loop: AdamW on batches.
 
 Every step is a function of the seed, the step and the state before it, so a resumed run ends with the same bits.
 """
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from mptc.runtime.checkpoint import Progress, restore, save
-from mptc.runtime.data import Text, held_out_batches, training_batch
-from mptc.runtime.errors import Stopped, UserError
+from mptc.runtime.data import Batch, Data
+from mptc.runtime.errors import DataError, Stopped, UserError
+from mptc.runtime.evaluate import evaluate, require_counting, unit
 from mptc.runtime.report import Report
 from mptc.runtime.run import Run
 from mptc.runtime.settings import Settings, default_rate
@@ -23,11 +24,11 @@ from mptc.runtime.stopping import stop_requests
 BETAS = (0.9, 0.95)
 
 
-def train(model: nn.Module, text: Text, run: Run, report: Report) -> float:
-    """Train from the run's newest checkpoint, or from step 0, to its last step. Returns the held-out loss in nats per byte.
+def train(model: nn.Module, data: Data, run: Run, report: Report) -> float:
+    """Train from the run's newest checkpoint, or from step 0, to its last step. Returns the held-out loss.
 
-    Raises `Stopped` after Ctrl-C or SIGTERM, with the last whole step saved, and `UserError` where a loss is not finite (the last checkpoint
-    stands) or a checkpoint cannot be written.
+    Raises `Stopped` after Ctrl-C or SIGTERM, with the last whole step saved; `DataError` where a batch does not fit, with the steps before it
+    saved; and `UserError` where a loss is not finite (the last checkpoint stands) or a checkpoint cannot be written.
     """
     settings = run.settings
     if settings.threads:
@@ -37,28 +38,35 @@ def train(model: nn.Module, text: Text, run: Run, report: Report) -> float:
     report.start(progress.step, settings.steps)
     try:
         if progress.step >= settings.steps:
-            report.evaluation(*progress.evaluations[-1])
+            report.fact(progress.evaluations[-1].told(unit(run.surface, data)))
         with stop_requests() as request:
             while progress.step < settings.steps:
-                _advance(model, optimizer, text, run, progress, report)
+                _advance(model, optimizer, data, run, progress, report)
                 if request.number and progress.step < settings.steps:
                     save(run, model, optimizer, progress)
                     raise Stopped(f"stopped after step {progress.step}, which is saved; go on with --resume --out {run.path}", request.number)
     finally:
         report.stop()
-    return progress.evaluations[-1][1]
+    return progress.evaluations[-1].loss
 
 
-def _advance(model: nn.Module, optimizer: AdamW, text: Text, run: Run, progress: Progress, report: Report) -> None:
+def _advance(model: nn.Module, optimizer: AdamW, data: Data, run: Run, progress: Progress, report: Report) -> None:
     """One step, and the evaluation and the checkpoint that are due after it."""
     settings = run.settings
-    loss = _update(model, optimizer, text, settings, progress.step)
+    try:
+        batch = data.training_batch(settings.seed, progress.step)
+        require_counting(run.surface, [batch], f"the batch of step {progress.step + 1}")
+    except DataError as error:
+        if not progress.step:
+            raise
+        raise DataError(f"{error}\nthe steps before are saved in {save(run, model, optimizer, progress)}") from error
+    loss = _update(model, optimizer, batch, settings, progress.step)
     progress.step += 1
     report.step(progress.step, loss, settings.rate(progress.step - 1))
     last = progress.step == settings.steps
     if last or progress.step % settings.eval_every == 0:
-        progress.evaluations.append((progress.step, evaluate(model, text, settings)))
-        report.evaluation(*progress.evaluations[-1])
+        progress.evaluations.append(evaluate(model, run.surface, data.held_out_batches(settings.seed), progress.step))
+        report.fact(progress.evaluations[-1].told(unit(run.surface, data)))
     if last or progress.step % settings.save_every == 0:
         report.saved(save(run, model, optimizer, progress))
 
@@ -83,24 +91,13 @@ def with_rate(settings: Settings, model: nn.Module) -> Settings:
     return settings if settings.lr else replace(settings, lr=default_rate(sum(parameter.numel() for parameter in model.parameters())))
 
 
-def evaluate(model: nn.Module, text: Text, settings: Settings) -> float:
-    """The mean loss over fixed windows of the held-out part, in nats per byte."""
-    model.eval()
-    total, windows = 0.0, 0
-    with torch.no_grad():
-        for tokens in held_out_batches(text, settings.batch, settings.length):
-            total += float(_loss(model, tokens)) * len(tokens)
-            windows += len(tokens)
-    model.train()
-    return total / windows
-
-
-def _update(model: nn.Module, optimizer: AdamW, text: Text, settings: Settings, step: int) -> float:
+def _update(model: nn.Module, optimizer: AdamW, batch: Batch, settings: Settings, step: int) -> float:
     """One update in place. Returns the loss before it."""
     torch.manual_seed(_mix(settings.seed, step))  # what dropout draws
     for group in optimizer.param_groups:
         group["lr"] = settings.rate(step)
-    loss = _loss(model, training_batch(text, settings.seed, step, settings.batch, settings.length))
+    loss = model(**batch, loss=True).loss
+    assert isinstance(loss, Tensor)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
     if not math.isfinite(float(norm)):
@@ -108,12 +105,6 @@ def _update(model: nn.Module, optimizer: AdamW, text: Text, settings: Settings, 
     optimizer.step()
     optimizer.zero_grad()
     return float(loss.detach())
-
-
-def _loss(model: nn.Module, tokens: Tensor) -> Tensor:
-    loss = model(tokens, loss=True).loss
-    assert isinstance(loss, Tensor)
-    return loss
 
 
 def _mix(seed: int, step: int) -> int:

@@ -10,8 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mptc.runtime.errors import WeightsError
-
-SHOWN = 5  # names listed of each kind of mismatch
+from mptc.runtime.tensors import mismatches, unfit
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -21,9 +20,9 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """
     given = read_tensors(path)
     wanted = model.state_dict()
-    problems = mismatches(wanted, given)
+    problems = mismatches({name: tensor.shape for name, tensor in wanted.items()}, {name: tensor.shape for name, tensor in given.items()})
     if problems:
-        raise WeightsError(f"error: {path} does not fit this model\n" + "\n".join(f"  {line}" for line in problems))
+        raise unfit(path, problems)
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(given[name])
@@ -41,20 +40,3 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"error: cannot read weights from {path}: {error}") from error
-
-
-def mismatches(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
-    """One line for each kind of difference in names, one for each in shape."""
-    lines = [
-        _line("missing", [name for name in wanted if name not in given]),
-        _line("unexpected", [name for name in given if name not in wanted]),
-    ]
-    for name, tensor in wanted.items():
-        if name in given and given[name].shape != tensor.shape:
-            lines.append(f"{name}: the file has {list(given[name].shape)}, the model {list(tensor.shape)}")
-    return [line for line in lines if line]
-
-
-def _line(kind: str, names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{kind}: {', '.join(names[:SHOWN])}{more}" if names else ""

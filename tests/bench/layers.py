@@ -122,16 +122,16 @@ def _names(module: object) -> list[str]:
     return [name for name, _ in module.named_parameters()]  # type: ignore[attr-defined]
 
 
-def timed(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def timed(calls: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, list[float]]:
     """Seconds by round. Who goes first changes from round to round."""
     seconds: dict[str, list[float]] = {key: [] for key in calls}
     order = list(calls)
     for number in range(rounds + 2):
         for key in order if number % 2 else reversed(order):
-            began = time.perf_counter()
+            began = clock()
             calls[key]()
             if number >= 2:
-                seconds[key].append(time.perf_counter() - began)
+                seconds[key].append(clock() - began)
     return seconds
 
 

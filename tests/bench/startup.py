@@ -65,6 +65,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "import torch": ["-c", "import torch"],
         "check": ["-m", "mptc", "check", SPEC],
         "compile": [*compile_, SPEC, *out],
+        "compile --emit onnx": [*compile_, SPEC, *out, "--emit", "onnx", "--seed", "0"],
         "compile, depth 800": [*compile_, SPEC, *out, "--set", "depth=800"],
     }
     (folder / "long.mpt").write_text(long_spec(), encoding="utf-8")
@@ -101,6 +102,7 @@ def main() -> int:
         "check / import torch": (found["check"] / torch, 0.45),
         "check of 2,000 lines / import torch": (found["check, 2,000 lines"] / torch, 2.0),
         "compile / import torch": (found["compile"] / torch, 0.9),
+        "compile --emit onnx / import torch": (found["compile --emit onnx"] / torch, 2.0),
         "depth 800 / depth 8": (found["compile, depth 800"] / found["compile"], 1.15),
         "(200 to 400 blocks) / (100 to 200)": ((many - some) / (some - few), 2.5),  # 2 where it is linear
     }

@@ -67,7 +67,7 @@ def given(program: Program, net: torch.nn.Module) -> dict[Node | str, Any]:
 def test_every_form_means_the_same(name: str, root: Path, tmp_path: Path) -> None:
     program = raw(root / "specs" / f"{name}.mpt")
     derived = derive(program)
-    net = loaded(module(derived.program, *layers(derived)), tmp_path).Model().double()
+    net = loaded(module(derived.program, *layers(derived), "not asked for"), tmp_path).Model().double()
     values = given(program, net)
     sizes = {**program.sizes, BATCH: 2, SEQ: LENGTH}
     out = net(*(torch.tensor(values[node.op.label]) for node in program.inputs), loss=program.loss is not None)

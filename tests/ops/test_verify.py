@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path as File
 
 import pytest
 
@@ -14,6 +14,7 @@ from mptc.derive import derive
 from mptc.ir.axis import BATCH, CTX, SEQ, Axis, dim
 from mptc.ir.node import Kind, Node, Type, make
 from mptc.ir.number import ONE, Monomial
+from mptc.ir.path import Path, Tie
 from mptc.ir.program import Output, Parameter, Program
 from mptc.ir.verify import Malformed, verify
 from mptc.ops.contract import Contract, Operand, power, product, summed, total
@@ -54,12 +55,20 @@ def test_a_stack_is_well_formed() -> None:
 
 
 @pytest.mark.parametrize("name", ["cem_small", "llama_small", "energy_transformer"])
-def test_specs_are_well_formed(name: str, root: Path) -> None:
+def test_specs_are_well_formed(name: str, root: File) -> None:
     program_ = raw(root / "specs" / f"{name}.mpt")
     verify(program_, "build")
     derived = derive(program_)
     verify(derived.canonical, "derive")
     verify(derived.program, "derive")
+
+
+@pytest.mark.parametrize(("left", "right"), [("layers[0].W", "V"), ("layers[0].U", "V"), ("V", "layers[1].U")])
+def test_ties_join_two_parameters_of_the_same_axes(left: str, right: str) -> None:
+    sound = replace(program(stack(*layer())), ties=(Tie(Path.parse("layers[0].W"), Path.parse("layers[1].W"), (D,)),))
+    verify(sound, "derive")
+    with pytest.raises(Malformed, match="are tied"):
+        verify(replace(sound, ties=(Tie(Path.parse(left), Path.parse(right)),)), "derive")
 
 
 def wrong_type() -> Node:

@@ -42,5 +42,14 @@ def test_commands_load_no_torch(arguments: list[str], root: Path, tmp_path: Path
     assert not found & (HEAVY | {"rich"})
 
 
+def test_deploying_weights_of_a_file_loads_no_torch(root: Path, tmp_path: Path) -> None:
+    words = ["compile", "specs/cem_small.mpt", "--variant", "tiny", "--emit", "onnx", "-o", str(tmp_path)]
+    text = "from mptc.cli import main; main()"
+    assert "torch" in loaded(text, root, *words)
+    found = loaded(text, root, *words, "--weights", str(tmp_path / "cem_small/model.safetensors"))
+    assert "onnx" in found
+    assert not found & {"torch", "safetensors", "onnxruntime"}
+
+
 def test_load_is_what_brings_torch(root: Path) -> None:
     assert "torch" in loaded("import mptc; mptc.load", root)

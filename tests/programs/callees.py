@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.programs.numbers import RULES, Want, called, combined, fitted, infix, leaf, literal, negated, number, positive, reduced, shuffled, tamed
+from tests.programs.numbers import Want, called, combined, fitted, infix, leaf, literal, negated, number, positive, reduced, shuffled, tamed
 from tests.programs.scope import Arg, Body, Callee, Scope, World
 from tests.programs.statements import absorbed, statements
-from tests.programs.term import ADDED, MULTIPLIED, NONE, TOKEN, Axes, Term
-from tests.programs.views import see, scored
+from tests.programs.term import MULTIPLIED, NONE, TOKEN, Axes, Term
+from tests.programs.views import scored, see
 
 INTEGRALS = ("silu", "tanh", "relu", "gelu", "softplus", "sigmoid", "sin", "relu2", "exp")
 

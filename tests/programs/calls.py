@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.programs.numbers import Want, closest, combined, fitted, number, over_context, picked, rule, tamed, tokenwise
+from tests.programs.numbers import Want, closest, combined, fitted, number, over_context, rule, tamed, tokenwise
 from tests.programs.scope import LOOPED_PENALTIES, Arg, Callee, Scope
 from tests.programs.term import NONE, TOKEN, Axes, Term
 
@@ -96,9 +96,7 @@ def exchanged(scope: Scope, want: Want, callee: Callee) -> Arrows:
     for old in contexts:
         arg_only = all(old not in scope.world.memories for _ in (0,))
         others = [new for new in scope.contexts() if new not in named and new not in arrows.values()]
-        if old in scope.world.memories:
-            others = [new for new in others if new in scope.world.views]
-        elif not callee.args or any(arg.viewed for arg in callee.args):
+        if old in scope.world.memories or not callee.args or any(arg.viewed for arg in callee.args):
             others = [new for new in others if new in scope.world.views]
         if others and arg_only and scope.draw.chance(30):
             arrows[old] = scope.draw.choice(others)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from mptc.build import build
 from mptc.compile import formatted, torch_text
 from mptc.derive import derive

@@ -196,7 +196,7 @@ def _output(scope: Scope, value: Term) -> None:
     scope.lines.append(f"output {name}{order} = {value.text}")
 
 
-def _bound(value: Term, name: str):  # noqa: ANN202
+def _bound(value: Term, name: str):
     from tests.programs.scope import Name
 
     return Name(replace(value, text=name, level=6), used=True)

@@ -9,18 +9,16 @@ import signal
 import sys
 from pathlib import Path
 
-from torch import Tensor
-
 import mptc.runtime.weights
 from mptc.runtime import checkpoint
-from mptc.runtime import train as loop
-from mptc.runtime.data import Text, read_text
+from mptc.runtime.data import Batch
 from mptc.runtime.errors import UserError
 from mptc.runtime.load import instantiate
 from mptc.runtime.report import Lines
 from mptc.runtime.run import Run, is_run, read_run
 from mptc.runtime.session import train_run
 from mptc.runtime.settings import Settings
+from mptc.runtime.text import Text, read_text
 from tests.runtime.stand_in import SURFACE, TEXT
 
 SETTINGS = Settings(seed=5, steps=40, batch=4, length=16, lr=1e-2, eval_every=10, save_every=4, threads=1)
@@ -44,14 +42,14 @@ def die_writing(count: int) -> None:
 
 def ask_to_stop(number: int) -> None:
     """Send the signal while a batch is drawn."""
-    drawn = loop.training_batch
+    drawn = Text.training_batch
 
-    def training_batch(text: Text, seed: int, step: int, batch: int, length: int) -> Tensor:
+    def training_batch(text: Text, seed: int, step: int) -> Batch:
         if step == 5:
             os.kill(os.getpid(), number)
-        return drawn(text, seed, step, batch, length)
+        return drawn(text, seed, step)
 
-    loop.training_batch = training_batch  # type: ignore[assignment]
+    Text.training_batch = training_batch  # type: ignore[method-assign]
 
 
 def main(data: str, out: str, *options: str) -> None:
@@ -61,8 +59,8 @@ def main(data: str, out: str, *options: str) -> None:
         ask_to_stop(int(options[options.index("--ask-to-stop") + 1]))
     path = Path(out)
     old = read_run(path) if "--resume" in options and is_run(path) else None
-    text = read_text(data, SETTINGS.length)
-    run = Run(path, "stand_in.mpt", None, {}, SURFACE, SETTINGS, text.fingerprint(), TEXT)
+    text = read_text(data, "tokens", SETTINGS.batch, SETTINGS.length)
+    run = Run(path, "stand_in.mpt", None, {}, SURFACE, SETTINGS, data, text.fingerprint(), TEXT)
     try:
         train_run(instantiate("stand_in", TEXT, SETTINGS.seed), text, run, old, Lines(sys.stdout))
     except UserError as error:

@@ -1,8 +1,17 @@
 """A generated module's surface, written by hand: a causal model of bytes, small enough to train in seconds."""
 
-from mptc.runtime.surface import Surface
+from mptc.runtime.surface import Argument, Surface, Target
 
-SURFACE = Surface(name="stand_in", causal=True, inputs=("tokens",), vocab=256, logits="logits", loss=True)
+SURFACE = Surface(
+    name="stand_in",
+    causal=True,
+    inputs=(Argument("tokens", per_token=True, vocabulary=("vocab", 256)),),
+    logits="logits",
+    loss=True,
+    target=Target("tokens", per_token=True, following=True, logits="logits"),
+    alone=True,
+    masked=("tokens",),
+)
 
 TEXT = '''
 import math

@@ -1,6 +1,7 @@
 """Whole or not there."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -21,6 +22,18 @@ def test_a_failure_leaves_every_file_as_it_was(tmp_path: Path) -> None:
         write_all({tmp_path / "old.txt": "new", tmp_path / "file/below.txt": "new"})
     assert (tmp_path / "old.txt").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "old.txt"]
+
+
+def test_what_fails_while_it_is_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+
+    def half(stream: BinaryIO) -> None:
+        stream.write(b"half")
+        raise UserError("error: no more")
+
+    with pytest.raises(UserError, match="no more"):
+        write_all({tmp_path / "old": b"new", tmp_path / "large": half})
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("old", b"old")]
 
 
 def test_a_directory_appears_only_when_it_is_whole(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_weights(root: Path, cem: torch.nn.Module, tmp_path: Path) -> None:
 
 
 def test_weights_of_a_run(root: Path, cem: torch.nn.Module, tmp_path: Path) -> None:
-    run = Run(tmp_path, CEM, "tiny", {}, SURFACE, Settings(), {}, "")
+    run = Run(tmp_path, CEM, "tiny", {}, SURFACE, Settings(), "data.txt", {}, "")
     run.create()
     with pytest.raises(mptc.UserError, match="has no checkpoint yet"):
         mptc.load(root / CEM, variant="tiny", weights=tmp_path)
@@ -91,3 +91,11 @@ def test_compiles_as_a_whole_graph(cem: torch.nn.Module) -> None:
     compiled = torch.compile(cem, fullgraph=True, backend="eager")
     tokens = torch.arange(12).reshape(1, 12)
     torch.testing.assert_close(compiled(tokens).logits, cem(tokens).logits)
+
+
+def test_names_of_functions_that_the_module_is_given_are_free(tmp_path: Path) -> None:
+    """`entries` is what a lookup by number becomes."""
+    path = tmp_path / "m.mpt"
+    block = "block f(x: [d]) {\n  param entries: [d] = 2\n  param places: [n, d] = 1\n  return x * entries + lookup[n](places, position)\n}\n"
+    path.write_text("dim d = 2\ndim n = 3\n" + block + "model m {\n  input x: [d]\n  output y = f(x)\n}\n")
+    assert mptc.load(path)(torch.ones(1, 4, 2)).y.tolist() == [[[3, 3], [3, 3], [3, 3], [2, 2]]]

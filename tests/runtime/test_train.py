@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from mptc.runtime import checkpoint
-from mptc.runtime.data import Text, read_text
 from mptc.runtime.errors import RunError, UserError
+from mptc.runtime.evaluate import evaluate
 from mptc.runtime.load import instantiate
 from mptc.runtime.report import Lines
 from mptc.runtime.run import Run, read_run
 from mptc.runtime.session import train_run
 from mptc.runtime.settings import Settings
-from mptc.runtime.train import evaluate, make_optimizer, with_rate
+from mptc.runtime.text import Text, read_text
+from mptc.runtime.train import make_optimizer, with_rate
 from tests.runtime.stand_in import SURFACE, TEXT
 
 SETTINGS = Settings(steps=30, batch=8, length=16, lr=3e-2, eval_every=10, save_every=10)
@@ -26,12 +27,12 @@ SETTINGS = Settings(steps=30, batch=8, length=16, lr=3e-2, eval_every=10, save_e
 def text(tmp_path: Path) -> Text:
     """A text in which every byte follows from the one before."""
     (tmp_path / "data").write_bytes(np.tile(np.arange(97, 105, dtype=np.uint8), 500).tobytes())
-    return read_text(tmp_path / "data", 16)
+    return read_text(tmp_path / "data", "tokens", 8, 16)
 
 
 @pytest.fixture
 def run(tmp_path: Path, text: Text) -> Run:
-    return Run(tmp_path / "run", "stand_in.mpt", None, {}, SURFACE, SETTINGS, text.fingerprint(), TEXT)
+    return Run(tmp_path / "run", "stand_in.mpt", None, {}, SURFACE, SETTINGS, text.path, text.fingerprint(), TEXT)
 
 
 def train(run: Run, text: Text, old: Run | None = None) -> tuple[float, str]:
@@ -40,11 +41,11 @@ def train(run: Run, text: Text, old: Run | None = None) -> tuple[float, str]:
 
 
 def test_it_learns_and_says_so(run: Run, text: Text) -> None:
-    before = evaluate(instantiate("stand_in", TEXT), text, SETTINGS)
+    before = evaluate(instantiate("stand_in", TEXT), SURFACE, text.held_out_batches(0)).loss
     loss, said = train(run, text)
     assert before > 5
     assert loss < 2
-    assert f"step     30  held-out loss {loss:.4f} nats per byte" in said
+    assert f"step     30  held-out loss {loss:.4f} nats per byte, accuracy " in said
     assert "\r" not in said
     assert "\x1b" not in said
 
@@ -83,7 +84,7 @@ def test_nothing_to_train() -> None:
 
 def test_evaluation_is_deterministic_and_leaves_the_model_training(text: Text) -> None:
     model = instantiate("stand_in", TEXT)
-    assert evaluate(model, text, SETTINGS) == evaluate(model, text, SETTINGS)
+    assert evaluate(model, SURFACE, text.held_out_batches(0)) == evaluate(model, SURFACE, text.held_out_batches(0))
     assert model.training
 
 

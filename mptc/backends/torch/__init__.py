@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources as package
 
 from mptc.backends.layout import Layout
 from mptc.backends.templates import render
 from mptc.backends.torch.decode import Decoder, decoder
-from mptc.backends.torch.function import Class, Function, Module, Part, ambient_name, any_parameter, joined, passes, plan_of
+from mptc.backends.torch.function import Class, Function, Part, ambient_name, any_parameter, holder, joined
 from mptc.backends.torch.lines import Comments, Plan, aligned
+from mptc.backends.torch.modules import Module, passes, plan_of
 from mptc.backends.torch.names import Names
+from mptc.backends.torch.provided import closure, provided
+from mptc.backends.torch.ties import tie_lines
 from mptc.ir.axis import BATCH, SEQ, Axis
 from mptc.ir.node import Kind, Node
+from mptc.ir.path import Path
 from mptc.ir.program import Parameter, Program
 from mptc.ops.leaf import Input
 
@@ -47,6 +48,7 @@ def _model(program: Program, written: Module) -> Class:
     lines = [*joined([*parts, *_evaluation(program, function)]), "if loss or probe:"]
     lines.append(f"    return Evaluation({', '.join(results)}, loss=evaluated, probes=probes)")
     made.lines = [*_ambient(program, function), *written.unpacked(made), *lines, f"return Output({', '.join(results)})"]
+    written.complete()
     return made
 
 
@@ -89,7 +91,11 @@ def _ambient(program: Program, function: Function) -> list[str]:
 def _page(program: Program, written: Module, model: Class, decoding: Program | str) -> dict[str, object]:
     classes = [*written.classes, model]
     next_ = None if isinstance(decoding, str) else decoder(decoding)
-    helpers = [_helpers()[name] for name in _closure(written.helpers | {"empty", "begin", "Parameters"} | (next_.helpers if next_ else set()))]
+    away = {tie.path.stem for tie in program.ties if tie.path == Path.parse(tie.path.stem) and tie.home.stem != tie.path.stem}  # in every copy
+    asked = written.helpers | {"empty", "begin", "Parameters"} | ({"tie", "TiedParameters"} if program.ties else set())
+    asked |= next_.helpers if next_ else set()
+    frozen = [path.name for parameter in program.parameters for path in parameter.frozen]
+    helpers = [provided()[name] for name in closure(asked | ({"freeze"} if frozen else set()))]
     return {
         "calls": any("Callable" in helper for helper in helpers),
         "name": program.name,
@@ -104,22 +110,29 @@ def _page(program: Program, written: Module, model: Class, decoding: Program | s
             {
                 "name": made.name,
                 "init": _init(program, made, written),
-                "arguments": [_typed(argument) for argument in made.arguments],
-                "returns": made.returns[0] if len(made.returns) == 1 else f"tuple[{', '.join(made.returns)}]",
-                "lines": aligned(made.lines),
                 "doc": _doc(program, made, written),
-                "decode": _decode(next_.classes.get(made.path)) if next_ else None,
+                "calls": [_call(call) for call in (made, *made.others) if call.lines],
+                "decodes": _decodes(next_, made) if next_ else [],
             }
             for made in classes
         ],
-        "initial": [(_pattern(parameter.path), parameter.init, parameter.value) for parameter in program.parameters],
-        "frozen": [_pattern(parameter.path) for parameter in program.parameters if parameter.frozen],
+        "initial": [(_pattern(parameter.path), parameter.init, parameter.value) for parameter in program.parameters if parameter.path not in away],
+        "ties": tie_lines(program),
+        "frozen": frozen,
     }
 
 
-def _typed(argument: str) -> str:
+def _call(made: Class) -> dict[str, object]:
+    return {
+        "arguments": [_typed(argument, made) for argument in made.arguments],
+        "returns": made.returns[0] if len(made.returns) == 1 else f"tuple[{', '.join(made.returns)}]",
+        "lines": aligned(made.lines),
+    }
+
+
+def _typed(argument: str, made: Class) -> str:
     flags = dict.fromkeys(("loss", "probe"), "bool")
-    others = {"cache": "Cache", "seen": "Tensor | None"}
+    others = {"cache": "Cache", "seen": "Tensor | None", **dict.fromkeys(made.stacks.values(), "nn.ModuleList")}
     kinds = {"rotation": "tuple[Tensor, Tensor]", "batch": "int", "seq": "int", "dtype": "torch.dtype", "device": "torch.device", **flags, **others}
     return f"{argument}: {kinds.get(argument.partition('_')[0] if argument.startswith('rotation_') else argument, 'Tensor')}"
 
@@ -138,12 +151,10 @@ def _axes_text(axes: tuple[Axis, ...]) -> str:
     return "[" + ", ".join(map(str, axes)) + "]"
 
 
-def _decode(made: Class | None) -> dict[str, object] | None:
-    """The method beside `forward` that computes the next tokens."""
-    if made is None:
-        return None
-    returns = made.returns[0] if len(made.returns) == 1 else f"tuple[{', '.join(made.returns)}]"
-    return {"arguments": [_typed(argument) for argument in made.arguments], "returns": returns, "lines": aligned(made.lines)}
+def _decodes(decoder: Decoder, made: Class) -> list[dict[str, object]]:
+    """The methods beside `forward` that compute the next tokens."""
+    own = decoder.classes.get(made.path)
+    return [_call(call) for call in (own, *own.others) if call.lines] if own else []
 
 
 def _kept(decoder: Decoder) -> dict[str, object]:
@@ -155,9 +166,7 @@ def _kept(decoder: Decoder) -> dict[str, object]:
 def _doc(program: Program, made: Class, written: Module) -> str:
     if made.name == "Model":
         return f"{program.name}. Parameters begin as a function of `seed` and their own names alone."
-    loop = made.scope.loop
-    assert loop is not None
-    where = f", {written.place(loop)}" if loop in program.spans else ""
+    where = "" if (loop := made.scope.loop) is None or loop not in program.spans else f", {written.place(loop)}"
     return f"One copy of `stack … as {made.path[:-4].rpartition('.')[2]}`{where}."
 
 
@@ -168,10 +177,14 @@ def _init(program: Program, made: Class, written: Module) -> list[str]:
         values = ", ".join(f"{_last(parameter)}=empty({_sizes(program, parameter)})" for parameter in site.parameters)
         axes = ", ".join(_axes_text(parameter.axes) for parameter in site.parameters)
         lines += [f"self.{outer} = Parameters()" for outer in _outer(site.path, set(sites), lines)]
-        lines.append(f"self.{site.path} = Parameters({values})  # {axes}")
-    for attribute, name, count in made.stacks:
-        lines += [f"self.{outer} = Parameters()" for outer in _outer(attribute, set(sites), lines)]
-        lines.append(f"self.{attribute} = nn.ModuleList({name}() for _ in range({count}))")
+        kind = "TiedParameters" if any(parameter.path in written.tied for parameter in site.parameters) else "Parameters"
+        lines.append(f"self.{site.path} = {kind}({values})  # {axes}")
+    for path, copy in written.stacks.items():
+        if holder(path) == made.path:
+            stack = path.removesuffix("[*]")
+            attribute = stack[len(made.path) :]
+            lines += [f"self.{outer} = Parameters()" for outer in _outer(attribute, set(sites), lines)]
+            lines.append(f"self.{attribute} = nn.ModuleList({copy.name}() for _ in range({program.copies[stack]}))")
     return lines
 
 
@@ -188,34 +201,3 @@ def _last(parameter: Parameter) -> str:
 
 def _sizes(program: Program, parameter: Parameter) -> str:
     return ", ".join(str(program.sizes[axis]) for axis in parameter.axes)
-
-
-# -- helper functions ----------------------------------------------------------------------------------
-
-
-@cache
-def _helpers() -> dict[str, str]:
-    """The source of each helper, by name, in the order of the file."""
-    found = {}
-    for file in ("helpers.py", "cache.py"):
-        text = package.files("mptc.backends.torch").joinpath(file).read_text()
-        lines = text.splitlines()
-        for node in ast.parse(text).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-                found[node.name] = "\n".join(lines[start - 1 : node.end_lineno])
-    return found
-
-
-def _closure(names: set[str]) -> list[str]:
-    """The helpers asked for and those that they use, in the order of the file."""
-    helpers = _helpers()
-    wanted: set[str] = set()
-    pending = sorted(names)
-    while pending:
-        name = pending.pop()
-        if name not in wanted:
-            wanted.add(name)
-            tree = ast.parse(helpers[name])
-            pending += [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in helpers]
-    return [name for name in helpers if name in wanted]

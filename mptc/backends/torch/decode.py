@@ -6,37 +6,19 @@ import hashlib
 from dataclasses import dataclass
 
 from mptc.backends.asked import Asked
+from mptc.backends.kept import Entry, entries, keeps, labels
 from mptc.backends.layout import Layout
-from mptc.backends.scopes import Scope, Scopes
-from mptc.backends.torch.function import Class, Function, Module, ambient_name, any_parameter, passes, plan_of
+from mptc.backends.scopes import Scope
+from mptc.backends.torch.function import Class, Function, ambient_name, any_parameter
 from mptc.backends.torch.lines import Comments, Plan
+from mptc.backends.torch.modules import Module, passes, plan_of
 from mptc.backends.torch.names import Names
-from mptc.ir.axis import SEQ, Role
+from mptc.ir.axis import SEQ
 from mptc.ir.listing import listing
 from mptc.ir.node import Kind, Node
 from mptc.ir.program import Program
-from mptc.ops.kept import Earlier, Kept
 from mptc.ops.leaf import Input
 from mptc.ops.region import Loop
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is kept under one name: `path` below the model (copies of a stack as `*`, passes of a repeat as `#`), and how often that is."""
-
-    path: str
-    node: Node
-    times: int
-    numbers: int  # for each token
-    window: int | None
-
-    @property
-    def what(self) -> str:
-        return "all tokens" if self.window is None else f"the last {self.window - 1}"
-
-    @property
-    def axes(self) -> str:
-        return "[" + ", ".join(str(axis) for axis in self.node.axes if axis.role is Role.DIM) + "]"
 
 
 class Decoding(Function):
@@ -76,14 +58,20 @@ class Decoding(Function):
     def given(self, name: str, loop: Node) -> str:
         if name != "cache" or not isinstance(loop.op, Loop):
             return super().given(name, loop)
-        return f"{self.provide(name)}.at({self.key(f'{self.attribute(loop.op)}.{{{self.counters[loop]}}}')})"
+        return f"{self.provide(name)}.at({self.key(f'{_below(loop.op.path, self.made.path)}.{{{self.counters[loop]}}}')})"
 
     def head(self, node: Node, op: Loop) -> str:
         if node not in self.counters:
             return super().head(node, op)
         if op.label is None:
             return f"for {self.counters[node]} in range({op.count}):"
-        return f"for {self.counters[node]}, {self.copies[node]} in enumerate(self.{self.attribute(op)}):"
+        return f"for {self.counters[node]}, {self.copies[node]} in enumerate({self.stack(op.path)}):"
+
+
+def _below(stack: str, path: str) -> str:
+    """A stack's copies, `layers` of `layers[*]`, as the cache of a class at `path` calls them."""
+    own = stack.removesuffix("[*]")
+    return own.removeprefix(path).replace("[*]", "")
 
 
 class Decodings(Module):
@@ -95,43 +83,7 @@ class Decodings(Module):
     def __init__(self, program: Program, plan: Plan) -> None:
         super().__init__(program, plan, Layout(), Comments({}, set(), program.spans))
         self.entries = entries(program, plan.scopes)
-        self.labels = {_number(entry.node): entry.path.rpartition(".")[2] for entry in self.entries}
-
-
-def keeps(scopes: Scopes, scope: Scope) -> bool:
-    """Whether something is kept in a scope, or further in."""
-    return any(isinstance(node.op, Kept | Earlier) or (node in scopes.bodies and keeps(scopes, scopes.bodies[node])) for node in scope.nodes)
-
-
-def entries(program: Program, scopes: Scopes) -> list[Entry]:
-    """What the cache of a program holds, in the order in which it is made."""
-    found: list[Entry] = []
-    taken: set[str] = set()
-    for node, home in scopes.home.items():
-        if not isinstance(node.op, Kept | Earlier):
-            continue
-        steps: list[str] = []
-        times = 1
-        scope: Scope | None = home
-        while scope is not None and scope.op is not None:
-            steps.insert(0, "#" if scope.op.label is None else f"{scope.op.label}.*")
-            times *= scope.op.count
-            scope = scope.parent
-        path = ".".join([*steps, node.op.label])
-        while path in taken:
-            path += "_"
-        taken.add(path)
-        numbers = 1
-        for axis in node.axes:
-            numbers *= program.sizes[axis] if axis.role is Role.DIM else 1
-        window = node.op.window if isinstance(node.op, Kept) else node.op.by + 1
-        found.append(Entry(path, node, times, numbers, window))
-    return found
-
-
-def _number(node: Node) -> int:
-    assert isinstance(node.op, Kept | Earlier)
-    return node.op.number
+        self.labels = labels(self.entries)
 
 
 # -- the model -----------------------------------------------------------------------------------------

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-from mptc.backends.asked import Asked, Needs
-from mptc.backends.layout import Layout
-from mptc.backends.scopes import Scope, Scopes
-from mptc.backends.torch.lines import Comments, Plan, Writer, beside
+from mptc.backends.asked import Asked
+from mptc.backends.scopes import Scope
+from mptc.backends.torch.lines import Writer, beside
 from mptc.backends.torch.names import Names, camel
 from mptc.ir.axis import BATCH, SEQ
 from mptc.ir.node import Kind, Node
@@ -19,15 +17,18 @@ from mptc.ir.program import Parameter, Program
 from mptc.ops.base import Operation, Order
 from mptc.ops.contract import is_number
 from mptc.ops.leaf import Formal, Input, Param
-from mptc.ops.region import Gathered, Loop, Result, everything
+from mptc.ops.region import Gathered, Loop, Result
 from mptc.ops.site import tight
+
+if TYPE_CHECKING:
+    from mptc.backends.torch.modules import Module
 
 AMBIENT = ("batch", "seq", "dtype", "device", "position", "rotation", "seen", "cache")
 
 
 @dataclass
 class Class:
-    """One class of the generated module."""
+    """One class of the generated module. `others`: what its copies do when a loop goes through them that is not the first (a shared stack)."""
 
     name: str
     scope: Scope
@@ -35,12 +36,14 @@ class Class:
     arguments: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     sites: dict[str, Site] = field(default_factory=dict)
-    stacks: list[tuple[str, str, int]] = field(default_factory=list)  # attribute, class, copies
     returns: list[str] = field(default_factory=list)  # the types of what forward returns
     flags: set[str] = field(default_factory=set)  # `loss`, `probe`: what it must know to have been asked for
     names: Counter[str] = field(init=False)  # how many call sites have a parameter of a name
     captured: list[Node] = field(default_factory=list)
     ambient: list[str] = field(default_factory=list)
+    tied: dict[str, str] = field(default_factory=dict)  # its own parameters that ties of single copies join, and what they are called
+    stacks: dict[str, str] = field(default_factory=dict)  # from further out, by path, and what they are called
+    others: list[Class] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.names = Counter(parameter.path.rpartition(".")[2] for site in self.sites.values() for parameter in site.parameters)
@@ -94,11 +97,16 @@ class Function(Writer):
         below = node.op.path[len(self.made.path) :]
         site_path, _, name = below.rpartition(".")
         if not site_path:
-            return f"self.{name}"
+            return self.tied(name) if node.op.path in self.module.tied else f"self.{name}"
         site = self.made.sites[site_path]
         if name not in site.variables:
             site.variables[name] = self.names.take(name if not self._clashes(name) else f"{site_path.replace('.', '_')}_{name}", fresh=True)
         return site.variables[name]
+
+    def tied(self, name: str) -> str:
+        if name not in self.made.tied:
+            self.made.tied[name] = self.names.take(name, fresh=True)
+        return self.made.tied[name]
 
     def _clashes(self, name: str) -> bool:
         return self.made.names[name] > 1
@@ -155,7 +163,7 @@ class Function(Writer):
         users = [user for user, _ in self.plan.uses.get(node, [])]
         watched = [user for user in users if isinstance(user.op, Gathered)]
         for user in watched:
-            self.lists[user] = self.names.take(plural(_label(user)), fresh=True)
+            self.lists[user] = self.names.take(plural(label_of(user)), fresh=True)
         if watched:
             lines.append(f"{', '.join(self.lists[user] for user in watched)} = {', '.join(['[]'] * len(watched))}")
         for formal, initial in zip(op.formals, node.args, strict=True):
@@ -171,10 +179,15 @@ class Function(Writer):
         return [*lines, head, *("    " + line for line in inside)]
 
     def head(self, node: Node, op: Loop) -> str:
-        return f"for {self.copies[node]} in self.{self.attribute(op)}:" if op.label is not None else f"for _ in range({op.count}):"
+        return f"for {self.copies[node]} in {self.stack(op.path)}:" if op.label is not None else f"for _ in range({op.count}):"
 
-    def attribute(self, op: Loop) -> str:
-        return op.path.removesuffix("[*]")[len(self.made.path) :]
+    def stack(self, path: str) -> str:
+        """The copies of a stack: an attribute or, where the stack is another module's, an argument."""
+        if holder(path) == self.made.path:
+            return f"self.{path.removesuffix('[*]')[len(self.made.path) :]}"
+        if path not in self.made.stacks:
+            self.made.stacks[path] = self.names.take(path.removesuffix("[*]").rpartition(".")[2], fresh=True)
+        return self.made.stacks[path]
 
     def state(self, loop: Node, formal: Node, initial: Node) -> tuple[str, list[str]]:
         """The variable that carries a state: the initial value's own, where nothing else will read it."""
@@ -245,14 +258,14 @@ class Function(Writer):
         assert op.label is not None
         copy = self.copies[node] = self.names.take(camel(op.label).lower())
         around = self.module.needs.of(node)
-        made = self.module.stack_class(op, body, watched, around)
-        self.made.stacks.append((self.attribute(op), made.name, op.count))
+        made, call = self.module.stack_class(op, body, watched, around)
         flags = sorted(made.flags)
         self.made.flags |= made.flags
-        extra = [*(self.passed(node, around) for node in made.captured), *(self.given(name, node) for name in made.ambient), *flags]
-        seen = [self.names.take(_label(user), fresh=True) for user in watched]
-        call = f"{', '.join([*states, *seen])} = {copy}{self.module.method}({', '.join([*states, *extra])})"
-        return [call, *(f"{self.lists[user]}.append({name})" for user, name in zip(watched, seen, strict=True))]
+        extra = [*(self.passed(node, around) for node in made.captured), *(self.given(name, node) for name in made.ambient)]
+        given = [*states, *extra, *map(self.stack, made.stacks), *flags, *([f"call={call}"] if call else [])]
+        seen = [self.names.take(label_of(user), fresh=True) for user in watched]
+        line = f"{', '.join([*states, *seen])} = {copy}{self.module.method}({', '.join(given)})"
+        return [line, *(f"{self.lists[user]}.append({name})" for user, name in zip(watched, seen, strict=True))]
 
     def given(self, name: str, loop: Node) -> str:
         """What of a function's surroundings a copy of a stack is given."""
@@ -264,25 +277,10 @@ class Function(Writer):
         return f"{self.code(node)} if {condition} else None" if condition else self.code(node)
 
 
-PASSES = 6  # of writing a module again, each breaking the lines that the one before found too long
-Written = TypeVar("Written")
-
-
-def plan_of(program: Program) -> Plan:
-    """What gets a line: among others, what is put out and what a loop hands on."""
-    states = {result for node in everything(program.roots) if isinstance(node.op, Loop) for result in node.op.results}
-    return Plan(Scopes(program.roots), program.names, {output.node for output in program.outputs} | states, set(program.roots))
-
-
-def passes(plan: Plan, write: Callable[[Plan], Written]) -> Written:
-    """Writes until no line is too long, or often enough."""
-    written = write(plan)
-    for _ in range(PASSES):
-        if plan.crowded <= plan.assigned:
-            break
-        plan.assigned |= plan.crowded
-        written = write(plan)
-    return written
+def holder(path: str) -> str:
+    """Where the module begins that has a stack's copies (`outer[*].layers[*]`) as an attribute: `outer[*].`"""
+    around, star, _ = path.removesuffix("[*]").rpartition("[*].")
+    return around + star
 
 
 def any_parameter(program: Program) -> str:
@@ -311,7 +309,7 @@ def _watched(user: Node) -> Node:
     return loop.watched[user.op.index]
 
 
-def _label(user: Node) -> str:
+def label_of(user: Node) -> str:
     assert isinstance(user.op, Gathered)
     return user.op.label
 
@@ -327,72 +325,3 @@ def ambient_name(request: str) -> str:
         return kind
     size, base = rest.rstrip(")").split(", ")
     return f"{kind}_{size}" if base == "10000.0" else f"{kind}_{size}_{base.replace('.', '_').replace('-', '_').replace('+', '')}"
-
-
-class Module:
-    """All functions of a generated module of one kind."""
-
-    method = ""  # of a copy of a stack: it is called
-    written_by: type[Function] = Function
-
-    def __init__(self, program: Program, plan: Plan, layout: Layout, comments: Comments) -> None:
-        self.program, self.plan, self.layout, self.comments = program, plan, layout, comments
-        self.needs = Needs(program)
-        self.helpers: set[str] = set()
-        self.classes: list[Class] = []
-        self._below: dict[str, list[Parameter]] = {}
-        for parameter in program.parameters:
-            owner = parameter.path.rpartition("[*].")
-            self._below.setdefault(owner[0] + owner[1], []).append(parameter)
-        self._names: set[str] = {"Model", "Output", "Evaluation", "Parameters"}
-
-    def place(self, node: Node) -> str:
-        """Where the spec says a value: `file.mpt:line`."""
-        span = self.program.spans.get(node)
-        return "" if span is None else str(span).rpartition("/")[2]
-
-    def sites(self, path: str) -> tuple[dict[str, Site], list[Parameter]]:
-        """Call sites and parameters of a class: those whose path is below its own, not in a stack inside it."""
-        sites: dict[str, Site] = {}
-        own: list[Parameter] = []
-        for parameter in self._below.get(path, ()):
-            site, _, _ = parameter.path[len(path) :].rpartition(".")
-            if site:
-                sites.setdefault(site, Site(site, [])).parameters.append(parameter)
-            else:
-                own.append(parameter)
-        return sites, own
-
-    def stack_class(self, op: Loop, body: Scope, watched: list[Node], around: Asked) -> Class:
-        assert op.label is not None
-        name = camel(op.label)
-        while name in self._names:
-            name += "_"
-        self._names.add(name)
-        made = Class(name, body, op.path + ".", sites=self.sites(op.path + ".")[0])
-        function = self.written_by(self, made, Names())
-        states = []
-        for formal in op.formals:
-            function.text[formal] = function.names.take(function.hint(formal))
-            states.append(function.text[formal])
-        lines = function.scope(body, around)
-        results = [function.expanded(result, formal) for formal, result in zip(op.formals, op.results, strict=True)]
-        made.returns = ["Tensor"] * len(results)
-        for user in watched:
-            condition, code = function.condition(user, around), function.watched(user)
-            results.append(function.names.take(_label(user), fresh=True))
-            lines.append(f"{results[-1]} = {code}{f' if {condition} else None' if condition else ''}")
-            made.returns.append("Tensor | None" if condition else "Tensor")
-        made.lines = [*self.unpacked(made), *lines, f"return {', '.join(results)}"]
-        made.arguments = [*states, *(function.text[node] for node in made.captured), *map(ambient_name, made.ambient), *sorted(made.flags)]
-        self.classes.append(made)
-        return made
-
-    def unpacked(self, made: Class) -> list[str]:
-        """Each call site's parameters, read once."""
-        lines = []
-        for site in made.sites.values():
-            if site.variables:
-                names = [site.variables.get(parameter.path.rpartition(".")[2], "_") for parameter in site.parameters]
-                lines.append(f"{', '.join(names)} = self.{site.path}()")
-        return lines

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 
 import torch
@@ -20,6 +21,46 @@ class Parameters(nn.Module):
     def forward(self) -> Tensor | tuple[Tensor, ...]:
         values = tuple(self.parameters(recurse=False))
         return values[0] if len(values) == 1 else values
+
+
+class TiedParameters(Parameters):
+    """The parameters of a call site, or those named, of which some are tied in one copy of a stack or another."""
+
+    def __init__(self, **parameters: nn.Parameter) -> None:
+        super().__init__(**parameters)
+        self._names = tuple(parameters)
+
+    def forward(self, *names: str) -> Tensor | tuple[Tensor, ...]:
+        values = tuple(stored(self, name) for name in names or self._names)
+        return values[0] if len(values) == 1 else values
+
+
+def tie(module: nn.Module, path: str, home: nn.Module, there: str, order: tuple[int, ...] = ()) -> None:
+    """Make `module.path` one tensor with `home.there`, which has its dimensions in this order. It is a parameter there alone."""
+    if module is not home or path != there:
+        site, _, name = path.rpartition(".")
+        here = module.get_submodule(site)
+        delattr(here, name)
+        setattr(here, name, (home, there, order))
+
+
+def stored(module: nn.Module, name: str) -> Tensor:
+    """A parameter of a module or, where it is tied, what it is tied to, which is read by a call as any other is."""
+    own = getattr(module, name)
+    if isinstance(own, Tensor):
+        return own
+    home, there, order = own
+    site, _, name = there.rpartition(".")
+    value: Tensor = home.get_submodule(site)(name) if site else stored(home, name)
+    return value.permute(order) if order else value
+
+
+def freeze(model: nn.Module, path: str) -> None:
+    """Keep a parameter from being trained. A star stands for every copy of a stack."""
+    wanted = re.compile(path.replace(".", r"\.").replace("*", r"\d+"))
+    for name, parameter in model.named_parameters():
+        if wanted.fullmatch(name):
+            parameter.requires_grad_(False)
 
 
 def empty(*shape: int) -> nn.Parameter:

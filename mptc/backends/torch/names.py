@@ -5,16 +5,18 @@ from __future__ import annotations
 import builtins
 import keyword
 
+from mptc.backends.torch.provided import provided
+
 IMPORTED = ("F", "torch", "nn", "Tensor", "NamedTuple", "Callable", "hashlib", "re", "copy")
 LOCAL = ("self", "batch", "seq", "device", "dtype", "position", "seen", "cache", "loss", "probe", "probes", "evaluated")
 TAKEN = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *IMPORTED, *LOCAL})
 
 
 class Names:
-    """The names of one function."""
+    """The names of one function. Those of the functions that the module is given are not for variables, whether it needs them or not."""
 
-    def __init__(self, taken: frozenset[str] = frozenset()) -> None:
-        self.taken = TAKEN | taken
+    def __init__(self) -> None:
+        self.taken = TAKEN | provided().keys()
         self.held: set[str] = set()
         self.ever: set[str] = set()
 

@@ -1,4 +1,4 @@
-"""E09xx: not lowered yet."""
+"""E09xx: well formed, but not to be had: what cannot be lowered yet, or not to what was asked for."""
 
 from mptc.source.catalogue.entry import Entry
 
@@ -15,6 +15,22 @@ model m {
   param embed: [vocab, d]
   x = lookup(embed, tokens)
   output y = integral(ceil)(x)
+}
+""",
+    ),
+    Entry(
+        "E0902",
+        "too large to be written out",
+        "An ONNX graph has no loops here: every copy of a stack and every pass of a repeat is written out. This model has more of them than any "
+        "runtime would load. A generated torch module does not grow with them.",
+        """\
+dim d = 4
+model m {
+  input x: [d]
+  repeat 100_000 {
+    x <- x + rms[d](x)
+  }
+  output y = x
 }
 """,
     ),

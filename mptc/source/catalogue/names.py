@@ -89,7 +89,7 @@ ENTRIES: tuple[Entry, ...] = (
         "E0213",
         "a tie of what is not alike",
         "A tied tensor is one tensor under two names: both have the same axes, in any order, and no tensor is tied twice or in a circle. Stars on "
-        "both sides run together.",
+        "both sides run together. Where ties of several bodies meet, they come to the same tensor.",
         "dim d = 8\ndim e = 8\nblock f(x: [d]) {\n  param U: [d]\n  param V: [e]\n  tie U = V\n  return x * U * sum[e](V)\n}\n",
     ),
     Entry(
@@ -159,7 +159,7 @@ ENTRIES: tuple[Entry, ...] = (
         "E0225",
         "larger than any machine",
         "Calls are put in place at compile time, and blocks that call others twice double with every line. How many operations that gives, how "
-        "deep they lie in each other, and how many numbers the parameters are have limits.",
+        "deep they lie in each other, how many numbers the parameters are, and how many tensors ties and freezes are about have limits.",
         "dim d = 1_000_000_000\ndim e = 1_000_000_000\nmodel m {\n  input x: [d]\n  param W: [e, d]\n  output y = W @ x\n}\n",
     ),
     Entry(

@@ -1,0 +1,124 @@
+"""All functions of a generated module of one kind, and the classes that they stand in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from mptc.backends.asked import Asked, Needs
+from mptc.backends.layout import Layout
+from mptc.backends.scopes import Scope, Scopes
+from mptc.backends.torch.function import Class, Function, Site, ambient_name, label_of
+from mptc.backends.torch.lines import Comments, Plan
+from mptc.backends.torch.names import Names, camel
+from mptc.ir.node import Node
+from mptc.ir.program import Parameter, Program
+from mptc.ops.region import Loop, everything
+
+PASSES = 6  # of writing a module again, each breaking the lines that the one before found too long
+Written = TypeVar("Written")
+
+
+def plan_of(program: Program) -> Plan:
+    """What gets a line: among others, what is put out and what a loop hands on."""
+    states = {result for node in everything(program.roots) if isinstance(node.op, Loop) for result in node.op.results}
+    return Plan(Scopes(program.roots), program.names, {output.node for output in program.outputs} | states, set(program.roots))
+
+
+def passes(plan: Plan, write: Callable[[Plan], Written]) -> Written:
+    """Writes until no line is too long, or often enough."""
+    written = write(plan)
+    for _ in range(PASSES):
+        if plan.crowded <= plan.assigned:
+            break
+        plan.assigned |= plan.crowded
+        written = write(plan)
+    return written
+
+
+class Module:
+    """All functions of a generated module of one kind."""
+
+    method = ""  # of a copy of a stack: it is called
+    written_by: type[Function] = Function
+
+    def __init__(self, program: Program, plan: Plan, layout: Layout, comments: Comments) -> None:
+        self.program, self.plan, self.layout, self.comments = program, plan, layout, comments
+        self.needs = Needs(program)
+        self.helpers: set[str] = set()
+        self.classes: list[Class] = []
+        self.stacks: dict[str, Class] = {}  # by path
+        self.tied = {path.stem for tie in program.ties for path in (tie.path, tie.home)}
+        self._below: dict[str, list[Parameter]] = {}
+        for parameter in program.parameters:
+            owner = parameter.path.rpartition("[*].")
+            self._below.setdefault(owner[0] + owner[1], []).append(parameter)
+        self._names: set[str] = {"Model", "Output", "Evaluation", "Parameters"}
+
+    def place(self, node: Node) -> str:
+        """Where the spec says a value: `file.mpt:line`."""
+        span = self.program.spans.get(node)
+        return "" if span is None else str(span).rpartition("/")[2]
+
+    def sites(self, path: str) -> tuple[dict[str, Site], list[Parameter]]:
+        """Call sites and parameters of a class: those whose path is below its own, not in a stack inside it."""
+        sites: dict[str, Site] = {}
+        own: list[Parameter] = []
+        for parameter in self._below.get(path, ()):
+            site, _, _ = parameter.path[len(path) :].rpartition(".")
+            if site:
+                sites.setdefault(site, Site(site, [])).parameters.append(parameter)
+            else:
+                own.append(parameter)
+        return sites, own
+
+    def stack_class(self, op: Loop, body: Scope, watched: list[Node], around: Asked) -> tuple[Class, int]:
+        """The class of a stack's copies as one loop needs it, and the number of that loop among those that need it otherwise."""
+        first = self.stacks.get(op.path)
+        made = self._class(op.path, body) if first is None else Class(first.name, body, first.path, sites=self.sites(first.path)[0])
+        function = self.written_by(self, made, Names())
+        states = []
+        for formal in op.formals:
+            function.text[formal] = function.names.take(function.hint(formal))
+            states.append(function.text[formal])
+        lines = function.scope(body, around)
+        results = [function.expanded(result, formal) for formal, result in zip(op.formals, op.results, strict=True)]
+        made.returns = ["Tensor"] * len(results)
+        for user in watched:
+            condition, code = function.condition(user, around), function.watched(user)
+            results.append(function.names.take(label_of(user), fresh=True))
+            lines.append(f"{results[-1]} = {code}{f' if {condition} else None' if condition else ''}")
+            made.returns.append("Tensor | None" if condition else "Tensor")
+        made.lines = [*self.unpacked(made), *lines, f"return {', '.join(results)}"]
+        made.arguments = [*states, *(function.text[node] for node in made.captured), *map(ambient_name, made.ambient), *made.stacks.values()]
+        made.arguments += sorted(made.flags)
+        if first is None:
+            self.classes.append(made)
+            return made, 0
+        calls = [first, *first.others]
+        same = [number for number, other in enumerate(calls) if (other.arguments, other.lines) == (made.arguments, made.lines)]
+        first.others += [] if same else [made]
+        return made, same[0] if same else len(calls)
+
+    def _class(self, path: str, body: Scope) -> Class:
+        name = camel(path.removesuffix("[*]").rpartition(".")[2])
+        while name in self._names:
+            name += "_"
+        self._names.add(name)
+        self.stacks[path] = Class(name, body, f"{path}.", sites=self.sites(f"{path}.")[0])
+        return self.stacks[path]
+
+    def complete(self) -> None:
+        """Stacks that no loop goes through have parameters all the same."""
+        for stack in self.program.copies:
+            if f"{stack}[*]" not in self.stacks and any(path.startswith(f"{stack}[*].") for path in self._below):
+                self.classes.append(self._class(f"{stack}[*]", Scope(None, None, 0)))
+
+    def unpacked(self, made: Class) -> list[str]:
+        """Each call site's parameters, read once."""
+        lines = [f'{variable} = stored(self, "{name}")' for name, variable in made.tied.items()]
+        for site in made.sites.values():
+            if site.variables:
+                names = [site.variables.get(parameter.path.rpartition(".")[2], "_") for parameter in site.parameters]
+                lines.append(f"{', '.join(names)} = self.{site.path}()")
+        return lines

@@ -1,0 +1,72 @@
+"""What `mptc compile` leaves on the disk, and what it says of it. Imports torch only for initial values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mptc.compile import Compiled
+from mptc.runtime.files import Content, write_all
+from mptc.runtime.spec import Overrides, compile_spec, typed_spec
+from mptc.runtime.tensors import Values
+
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a compiled model came from, and its weights: a file, or else initial values by a seed."""
+
+    spec: str
+    set: Overrides
+    variant: str | None
+    seed: int = 0
+    weights: str | None = None
+
+
+def written(compiled: Compiled, folder: Path, origin: Origin, say: Say) -> None:
+    """Write all files below `folder`, or none, and say what they are. Raises `UserError`."""
+    deployed = compiled.deployed
+    if deployed is None:
+        _write(compiled, folder, {**compiled.files}, say)
+        return
+    from mptc.runtime.deploy import contents, given_values, initial_values
+
+    file = deployed.weights
+    values = initial_values(file, origin.seed) if origin.weights is None else given_values(file, origin.weights)
+    _write(compiled, folder, {**compiled.files, **contents(deployed, values)}, say)
+    for remark in deployed.remarks:
+        say(remark)
+    if deployed.packed:
+        say(_error(folder / compiled.name / next(iter(deployed.files)), origin, values))
+
+
+def _write(compiled: Compiled, folder: Path, files: dict[str, Content], say: Say) -> None:
+    paths = {name: folder / compiled.name / name for name in files}
+    write_all({path: files[name] for name, path in paths.items()})
+    for name, path in paths.items():
+        note = compiled.deployed.notes.get(name) if compiled.deployed else None
+        say(f"wrote {path}" + (f"  {_size(path.stat().st_size)}, {note}" if note else ""))
+
+
+def _size(count: int) -> str:
+    """In bytes, kB or MB."""
+    for unit, worth in (("MB", 10**6), ("kB", 10**3)):
+        if count >= worth:
+            return f"{count / worth:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def _error(packed: Path, origin: Origin, values: Values) -> str:
+    """How far bytes are from numbers of float32; measured, where there is something to measure it with."""
+    from mptc.runtime.deploy import error_of_bytes
+    from mptc.runtime.deployed import is_there
+
+    if not is_there():
+        return "its error against float32 is not known: onnxruntime, which would measure it, is not installed"
+    plain = compile_spec(origin.spec, origin.set, origin.variant, ("onnx",)).deployed
+    assert plain is not None
+    errors = error_of_bytes(packed, plain, values, typed_spec(origin.spec, origin.set, origin.variant))
+    found = ", ".join(f"{name} {error:.1e}" for name, error in errors.items())
+    return f"largest difference from float32 on random inputs, as a part of the largest magnitude: {found}"
