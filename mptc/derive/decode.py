@@ -164,6 +164,8 @@ class Decoder:
                 changed = replace(node.op, results=tuple(map(self.token, results)), watched=(), passes=None)
                 return self.c.node(changed, *map(self.token, node.args))
         if self.ends(node):
+            if node not in self.windows:  # a part of a product, by which that is planned
+                self._share(node)
             return self._seeing(node, self.windows[node].top().length)
         return self._rebuilt(node, tuple(map(self.token, node.args)))
 
@@ -230,18 +232,40 @@ class Decoder:
         for chosen in _subsets(near):
             plain = self._plain(search.node(sum(1 << other for other in (place, *chosen))), over)
             if plain is not None and self.cut.keeps(plain[0]):
-                kept, primes = self.keep(plain[0], over, window), plain[1]
-                back = {axis: label for label, axis in naming.items()}
-                axes = tuple(primes.get(axis, axis) for axis in kept.axes)
-                return {place, *chosen}, (kept, tuple(back[axis] for axis in axes), Fraction(1))
+                return {place, *chosen}, self._kept_part(*plain, naming, over, window)
         made = self.elsewhere(arg, over, window)
         return {place}, _with_labels(made, tuple(over if axis == SEQ else axis for axis in arg.axes), labels, power)
 
+    def _kept_part(self, value: Node, primes: dict[Axis, Axis], naming: Mapping[Label, Axis], over: Axis, window: int | None) -> Part:
+        kept = self.keep(value, over, window)
+        back = {over: over, **{axis: label for label, axis in naming.items()}}
+        return kept, tuple(back[primes.get(axis, axis)] for axis in kept.axes), Fraction(1)
+
+    def _partly(self, node: Node, over: Axis, window: int | None) -> Node | None:
+        """A product of every token that is seen, as what is kept of it times the rest; None where nothing of it is kept."""
+        op = node.op
+        assert isinstance(op, Contract)
+        parts: list[Part] = [(arg, operand.labels, operand.power) for arg, operand in zip(node.args, op.operands, strict=True)]
+        naming = joint(parts)
+        search = Search(self.planner, parts, naming)
+        for chosen in _subsets(list(range(len(parts)))):
+            value, primes = self._unprimed(search.node(sum(1 << place for place in chosen)))
+            if chosen and self.cut.keeps(value):
+                new = [self._kept_part(value, primes, naming, over, window)]
+                for arg, labels, power in (part for place, part in enumerate(parts) if place not in chosen):
+                    axes = tuple(over if axis == SEQ else axis for axis in arg.axes)
+                    seen = tuple(over if label == SEQ else label for label in labels)
+                    new.append(_with_labels(self.elsewhere(arg, over, window), axes, seen, power))
+                return self.c.contract(op.coef, new)
+        return None
+
     def _plain(self, node: Node, over: Axis) -> tuple[Node, dict[Axis, Axis]] | None:
-        """What a token has, of a value that is seen, with plain axes for the primed ones of a product's joint names, and how those are primed."""
+        """What a token has, of a value that is seen."""
         value = unviewed(node, over)
-        if value is None:
-            return None
+        return None if value is None else self._unprimed(value)
+
+    def _unprimed(self, value: Node) -> tuple[Node, dict[Axis, Axis]]:
+        """A value with plain axes for the primed ones of a product's joint names, and how those are primed."""
         arrows = {axis: replace(axis, tick=0) for axis in value.axes if axis.tick and replace(axis, tick=0) not in value.axes}
         return self.c.rename(value, arrows), {plain: primed for primed, plain in arrows.items()}
 
@@ -262,9 +286,12 @@ class Decoder:
             return self.token(node)
         if isinstance(node.op, Position):
             return self.c.node(Place(over, window))
-        fixed = BATCH not in node.axes and not isinstance(node.op, Shift | Loop)
+        fixed = BATCH not in node.axes and not isinstance(node.op, Shift | Loop) and not self.ends(node)
         if not node.args or not (fixed or self.cut.crosses(node)):
             return self.keep(node, over, window)
+        partly = self._partly(node, over, window) if isinstance(node.op, Contract) else None
+        if partly is not None:
+            return partly
         args = tuple(self.elsewhere(arg, over, window) for arg in node.args)
         if isinstance(node.op, Rope):
             return self.c.node(node.op, args[0], self.c.node(Place(over, window)))

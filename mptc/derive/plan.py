@@ -49,6 +49,9 @@ class Planner:
         self.materialised: set[Node] = set()
         self._seen: set[Node] = set()
 
+    def size(self, axis: Axis) -> int:
+        return self.nominal.get(axis.role) or self.c.sizes[Axis(axis.role, axis.name)]
+
     def plan(self, roots: Sequence[Node]) -> list[Node]:
         """Steps for every root. Barriers come first and in order, so that recursion stays as deep as one expression."""
         self._materialise(roots)

@@ -33,7 +33,8 @@ def contract(c: Calculus, coef: Monomial, parts: list[Part]) -> Node:
     eliminated: set[Label] = set()
     while True:
         parts = normalised(c, merge(c, parts))
-        coef, parts = flatten(c, coef, parts)
+        coef, parts = flatten(c, coef, parts, sizes)
+        sizes |= {label: axis for label, axis in _label_axes(parts).items() if label not in sizes}
         parts = normalised(c, merge(c, parts))
         step = exponents.join(c, parts) or exponents.softmax_sum(c, parts, eliminated) or exponents.reciprocal(c, parts)
         step = step or _indicators(c, parts) or _masks(c, parts)
@@ -67,9 +68,12 @@ def _label_axes(parts: Iterable[Part]) -> dict[Label, Axis]:
 # -- flattening and merging --------------------------------------------------------------------------
 
 
-def flatten(c: Calculus, coef: Monomial, parts: list[Part]) -> tuple[Monomial, list[Part]]:
-    """Products inside the product dissolve, where the exponent is 1 or is an integer and nothing in them is summed."""
-    fresh = 1 + max((label for _, labels, _ in parts for label in labels if isinstance(label, int)), default=0)
+def flatten(c: Calculus, coef: Monomial, parts: list[Part], taken: Iterable[Label]) -> tuple[Monomial, list[Part]]:
+    """Products inside the product dissolve, where the exponent is 1 or is an integer and nothing in them is summed.
+
+    What a token has seen of others stays whole where it is seen itself: sums over tokens of sums over tokens are made one after the other.
+    """
+    fresh = 1 + max((label for label in taken if isinstance(label, int)), default=0)
     flat: list[Part] = []
     pending = list(reversed(parts))
     while pending:
@@ -79,6 +83,9 @@ def flatten(c: Calculus, coef: Monomial, parts: list[Part]) -> tuple[Monomial, l
             flat.append((node, labels, power))
             continue
         whole = power == 1 or (power.denominator == 1 and not op.bound and (power > 0 or op.coef.rational != 0))
+        if _is_seen(node, labels) and _reduces_tokens(node):
+            flat.append((node, labels, power))
+            continue
         factor = op.coef.power(power)
         if not node.args and factor is not None:
             coef = coef * factor
@@ -99,6 +106,18 @@ def flatten(c: Calculus, coef: Monomial, parts: list[Part]) -> tuple[Monomial, l
         inner = zip(node.args, op.operands, strict=True)
         pending.extend(reversed([(arg, tuple(naming[label] for label in operand.labels), operand.power * power) for arg, operand in inner]))
     return coef, flat
+
+
+def _is_seen(node: Node, labels: tuple[Label, ...]) -> bool:
+    """Whether a value is that of other tokens than the one that looks."""
+    return SEQ in node.axes and labels[node.axes.index(SEQ)] != SEQ
+
+
+def _reduces_tokens(node: Node) -> bool:
+    op = node.op
+    assert isinstance(op, Contract)
+    summed = op.label_axes(arg.type for arg in node.args)
+    return any(isinstance(label, int) and axis.role in (Role.CONTEXT, Role.TOKEN) for label, axis in summed.items())
 
 
 def _inverse(coef: Monomial) -> Monomial:

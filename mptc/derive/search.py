@@ -32,7 +32,7 @@ class Search:
         self._best: dict[int, tuple[float, tuple[int, int] | None]] = {}
         self._nodes: dict[int, Node] = {}
         self._labels: dict[int, frozenset[Label]] = {}
-        self._sizes = {label: self.size(axis) for label, axis in naming.items()}
+        self._sizes = {label: planner.size(axis) for label, axis in naming.items()}
         self._constant = sum(1 << place for place, part in enumerate(parts) if is_constant(part[0]))
         self._mixed = [place for place in range(len(parts)) if self._mixes(*parts[place])]
         together = enumerate(parts) if planner.together else ()
@@ -46,9 +46,6 @@ class Search:
             return False
         over = {labels[node.axes.index(axis)] for axis in node.op.over}
         return any(isinstance(label, int) for label in over) and not any(over & set(self.parts[place][1]) for place in self._mixed)
-
-    def size(self, axis: Axis) -> int:
-        return self.planner.nominal.get(axis.role) or self.planner.c.sizes[Axis(axis.role, axis.name)]
 
     def labels(self, subset: int) -> frozenset[Label]:
         """What the result of a subset has: the labels that are kept, or that are summed with something outside."""

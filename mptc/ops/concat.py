@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mptc.ir.axis import Axis
+from mptc.ir.axis import BATCH, Axis, Role
 from mptc.ir.node import Node, Type, absent, axes_of
 from mptc.ops.arrays import Array, Sizes, full
 from mptc.ops.base import Arrangement, Operation, Order, merged
+from mptc.ops.leaf import length
 from mptc.ops.onnx_choose import onnx_concat, onnx_slice
 from mptc.ops.sample import D, E, K, Sample, of
 from mptc.ops.site import OnnxSite, Site, Value
@@ -52,7 +53,7 @@ class Concat(Operation):
         own = site.orders[index]
         if len(own) == len(site.order):
             return site.whole(index)
-        sizes = ", ".join(str(site.sizes[axis]) if axis in site.sizes and axis not in own else "-1" for axis in site.order[:-1])
+        sizes = ", ".join("-1" if axis in own else _size(site, axis) for axis in site.order[:-1])
         return f"{site.tight(index)}.expand({sizes}, -1)"
 
     triton = absent("printed by the region that contains it")
@@ -63,6 +64,12 @@ class Concat(Operation):
     @staticmethod
     def samples() -> tuple[Sample, ...]:
         return (Sample(Concat(WIDE, (D, E)), (of(K, D), of(K, E))), Sample(Concat(WIDE, (D, E)), (of(D), of(K, E))))
+
+
+def _size(site: Site, axis: Axis) -> str:
+    if axis == BATCH:
+        return site.helper("batch")
+    return str(site.sizes[axis]) if axis.role is Role.DIM else site.helper(length(axis))
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,6 @@ def test_inputs_of_real_specs(root: Path) -> None:
     assert facts.inputs == (
         Argument("tokens", True, (), ("vocab", 256)),
         Argument("source", False, (("src", None),), ("vocab", 256)),
-        Argument("order", False, (("src", None),), ("places", 64)),
         Argument("mask", False, (("src", None),)),
     )
     assert facts.target == Target("tokens", per_token=True, following=True, logits="logits")
