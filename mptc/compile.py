@@ -17,6 +17,7 @@ from mptc.source.text import Source
 
 if TYPE_CHECKING:
     from mptc.derive import Derived
+    from mptc.ir.program import Program
 
 __all__ = ["NOTHING", "TARGETS", "Compiled", "Deployed", "Deployment", "File", "Stored", "check", "compile", "formatted"]
 
@@ -31,6 +32,7 @@ class Compiled:
 
     name: str
     files: Mapping[str, str]
+    remark: str  # of decoding
     deployed: Deployed | None = None
 
 
@@ -59,12 +61,16 @@ def compile(
     deployment: Deployment = Deployment(),
 ) -> Compiled | None:
     """The files of the targets asked for; None where `diagnostics` has errors."""
+    from mptc.backends.kept import remark
+    from mptc.derive.decode import next_tokens
+
     derived = derived_from(source, diagnostics, settings, variant)
     if derived is None:
         return None
     name = derived.program.name
-    texts = {f"{name}.py": torch_text(derived)} if "torch" in emit else {}
-    return Compiled(name, texts, onnx_graph(derived, diagnostics, deployment) if "onnx" in emit else None)
+    following = next_tokens(derived)
+    texts = {f"{name}.py": torch_text(derived, following)} if "torch" in emit else {}
+    return Compiled(name, texts, remark(following), onnx_graph(derived, following, diagnostics, deployment) if "onnx" in emit else None)
 
 
 def formatted(source: Source, diagnostics: Diagnostics) -> str | None:
@@ -90,21 +96,21 @@ def derived_from(source: Source, diagnostics: Diagnostics, settings: Mapping[str
     return derived
 
 
-def torch_text(derived: Derived) -> str:
+def torch_text(derived: Derived, following: Program | str | None = None) -> str:
+    """`following`: what `next_tokens` finds, where that is known."""
     from mptc.backends.torch import module
     from mptc.derive.decode import next_tokens
     from mptc.derive.explain import layers
 
-    return module(derived.program, *layers(derived), next_tokens(derived))
+    return module(derived.program, *layers(derived), following or next_tokens(derived))
 
 
-def onnx_graph(derived: Derived, diagnostics: Diagnostics, deployment: Deployment) -> Deployed | None:
+def onnx_graph(derived: Derived, following: Program | str, diagnostics: Diagnostics, deployment: Deployment) -> Deployed | None:
     from mptc.backends.onnx import deployed
-    from mptc.derive.decode import next_tokens
     from mptc.derive.explain import layers
 
     try:
-        return deployed(derived.program, next_tokens(derived), layers(derived)[0], deployment)
+        return deployed(derived.program, following, layers(derived)[0], deployment)
     except TooLarge:
         diagnostics.add("E0902", derived.program.span, f"written out, the stacks and repeats of this model come to more than {MOST:,} steps")
     return None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import mptc
 from mptc.build import build
+from mptc.compile import compile
 from mptc.ir.axis import BATCH, SEQ
 from mptc.ir.node import Kind
 from mptc.ir.program import Program
@@ -211,3 +212,16 @@ def test_mistakes_are_said() -> None:
         model(**given, loss=True, cache=model.new_cache(batch=2))
     more = part(given, spec, 0, 3)  # what failed has changed nothing
     close(model(**more, cache=kept)[0], whole(model, {"tokens": torch.cat((given["tokens"], more["tokens"]), 1)})[0][:, -3:])
+
+
+def test_what_a_cache_holds_is_said_when_compiling(root: Path) -> None:
+    """As many bytes as there are in a cache, or the reason that there is none."""
+    for name in ("cem_small", "latent_attention", "gpt2"):
+        assert said(root / f"specs/{name}.mpt") == f"its cache holds {4 * numbers(name):,} bytes for each token, in float32"
+    assert said(root / "specs/bert.mpt").startswith("it cannot decode token by token: it is bidirectional")
+
+
+def said(path: Path) -> str:
+    made = compile(Source.read(path), Diagnostics(), variant=VARIANT)
+    assert made is not None
+    return made.remark

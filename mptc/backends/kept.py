@@ -62,6 +62,18 @@ def entries(program: Program, scopes: Scopes) -> list[Entry]:
     return found
 
 
+def remark(following: Program | str) -> str:
+    """How much a cache holds, in float32; or why there is none."""
+    if isinstance(following, str):
+        return f"it cannot decode token by token: {following}"
+    found = entries(following, Scopes(following.roots))
+    growing = 4 * sum(entry.times * entry.numbers for entry in found if entry.window is None)
+    fixed = 4 * sum(entry.times * entry.numbers * (entry.window - 1) for entry in found if entry.window is not None)
+    parts = [f"{growing:,} bytes for each token"] if growing or not fixed else []
+    parts += [f"{fixed:,} bytes of the last tokens"] if fixed else []
+    return f"its cache holds {' and '.join(parts)}, in float32"
+
+
 def _number(node: Node) -> int:
     assert isinstance(node.op, Kept | Earlier)
     return node.op.number

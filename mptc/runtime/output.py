@@ -31,13 +31,14 @@ def written(compiled: Compiled, folder: Path, origin: Origin, say: Say) -> None:
     deployed = compiled.deployed
     if deployed is None:
         _write(compiled, folder, {**compiled.files}, say)
+        say(compiled.remark)
         return
     from mptc.runtime.deploy import contents, given_values, initial_values
 
     file = deployed.weights
     values = initial_values(file, origin.seed) if origin.weights is None else given_values(file, origin.weights)
     _write(compiled, folder, {**compiled.files, **contents(deployed, values)}, say)
-    for remark in deployed.remarks:
+    for remark in (*deployed.remarks, compiled.remark):
         say(remark)
     if deployed.deployment.packed:
         say(_error(folder / compiled.name / next(iter(deployed.files)), deployed.deployment, origin, values))

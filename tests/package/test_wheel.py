@@ -53,6 +53,6 @@ def test_runs_away_from_the_checkout(away: Path) -> None:
     where = run([sys.executable, "-c", "import mptc; print(mptc.__file__)"], cwd=away, env={**os.environ, "PYTHONPATH": str(away / "site")})
     assert Path(where.strip()).is_relative_to(away)
     assert mptc(away, "check", "cem_small.mpt") == ""
-    assert mptc(away, "compile", "cem_small.mpt").strip() == f"wrote {Path('build/cem_small/cem_small.py')}"
+    assert mptc(away, "compile", "cem_small.mpt").splitlines()[0] == f"wrote {Path('build/cem_small/cem_small.py')}"
     assert "class Model(" in (away / "build/cem_small/cem_small.py").read_text()
     assert (away / "site/bin/mptc").exists()

@@ -51,8 +51,6 @@ def deployed(program: Program, following: Program | str, equations: Equations, d
         files[decode] = behind.data
         notes[decode] = f"{kind}, opset {OPSET}, {behind.operators} operators"
     remarks = [f"the graph does without {', '.join(written.without)}, which no output needs"] if written.without else []
-    if isinstance(following, str):
-        remarks.append(f"there is no graph to decode with: {following}")
     if deployment.dtype == "bfloat16":
         remarks.append("onnxruntime does not run bfloat16 on a CPU")
     return Deployed(files, weights, notes, tuple(remarks), deployment)
