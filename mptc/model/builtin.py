@@ -64,7 +64,10 @@ class Builtins(Expressions):
             if kind in ("some", "one"):
                 add("E0308", expr.callee.span, f"`{function.name}` wants the axes that it works over", f"write `{function.written}`")
                 return None
-            return (CTX,) if kind == "view" else ()
+            if kind != "view":
+                return ()
+            scope.owner.axes.setdefault(CTX, expr.callee.span)  # named, though not written
+            return (CTX,)
         if kind in ("none", "argument"):
             add("E0308", written[0].span, f"`{function.name}` takes no axes in brackets", f"write `{function.written}`")
         elif kind != "some" and len(axes) > 1:
