@@ -11,7 +11,7 @@ from mptc.ir.node import Node, make
 from mptc.ir.number import ONE, Monomial
 from mptc.ops.choose import Shift
 from mptc.ops.compare import SIGNS, Compare, Extreme, Where
-from mptc.ops.contract import contract, power, product, summed, total
+from mptc.ops.contract import contract, number, power, product, summed, total
 from mptc.ops.elementwise import FUNCTIONS, Map, apply
 from mptc.ops.leaf import Index, Mask, Position
 from mptc.ops.norm import Rms
@@ -86,7 +86,7 @@ def _sum(use: Use) -> Node:
 
 
 def _mean(use: Use) -> Node:
-    """Over a context, of those that are seen."""
+    """Over a context, of those that are seen; 0 where conditions leave none."""
     (node,) = use.args
     total_ = _sum(use)
     coef = ONE
@@ -94,7 +94,8 @@ def _mean(use: Use) -> Node:
     for axis in use.axes:
         masks = masks_of(node, (axis,))
         if masks:
-            counts.append(summed(masks, [axis]))
+            count = summed(masks, [axis])
+            counts.append(make(Extreme(largest=True), count, number(1)) if any(mask.args for mask in masks) else count)
         else:
             coef = coef.over(Monomial.size(axis))
     parts = [(total_, total_.axes, Fraction(1)), *((count, count.axes, Fraction(-1)) for count in counts)]

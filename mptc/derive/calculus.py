@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -37,6 +37,7 @@ from mptc.ops.norm import Rms, Rstd
 from mptc.ops.reduce import Lse, Max, Softmax
 from mptc.ops.region import Derivative, Loop, Result
 from mptc.ops.rotary import Rope, token_axis
+from mptc.ops.token import CrossEntropy
 from mptc.ops.view import Hold, Limit, View
 from mptc.source.text import Span
 
@@ -189,12 +190,15 @@ class Calculus:
             case _:
                 return self.sink(op, *args)
 
-    def along(self, node: Node, axes: Iterable[Axis]) -> Node:
-        """A value that lost axes in what was simplified, with them again: times 1 along each."""
-        parts = [node]
+    def along(self, node: Node, axes: Sequence[Axis]) -> Node:
+        """A value that lost axes in what was simplified, with them again: times 1 along each. 0 is where a place is before itself."""
+        if not axes:
+            return node
+        parts = [] if exponents.is_zero(node) else [node]
         for axis in axes:
             here = self.node(Position() if axis.role is not Role.DIM else Index(axis))
-            parts.append(self.rename(self.node(Compare("=="), here, here), {SEQ: axis} if axis.role is Role.CONTEXT else {}))
+            indicator = self.node(Compare("==" if parts else "<"), here, here)
+            parts.append(self.rename(indicator, {SEQ: axis} if axis.role is Role.CONTEXT else {}))
         return self.contract(ONE, [(part, part.axes, Fraction(1)) for part in parts])
 
     def canonical(self, root: Node) -> Node:
@@ -277,6 +281,8 @@ def needed(op: Op, args: tuple[Node, ...]) -> tuple[Axis, ...]:
             return over
         case Rope(axis=axis):
             return (axis, token_axis(args[0].axes))
+        case CrossEntropy(axis=axis):
+            return (axis,)
         case Shift():
             return (SEQ,)
         case _:

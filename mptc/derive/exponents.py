@@ -11,6 +11,7 @@ They cure overflow as well: after them no exponential of a score is left that it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,10 @@ def is_map(node: Node, function: str) -> bool:
 
 def is_number(node: Node) -> bool:
     return isinstance(node.op, Contract) and not node.args
+
+
+def is_zero(node: Node) -> bool:
+    return isinstance(node.op, Contract) and not node.op.coef.rational
 
 
 def is_positive(node: Node) -> bool:
@@ -271,12 +276,16 @@ def softmax_sum(c: Calculus, parts: list[Part], eliminated: set[Label]) -> Step 
             continue
         over = [labels[node.axes.index(axis)] for axis in node.op.over]
         others = {label for other in parts if other is not part for label in other[1] if not _same_mask(node, labels, other)}
-        never_empty = len(node.args) == 1 or (isinstance(node.args[1].op, Mask) and not node.args[1].args)
-        if never_empty and all(isinstance(label, int) and label not in others for label in over):
+        if never_empty(node.args[1:]) and all(isinstance(label, int) and label not in others for label in over):
             c.fire("a softmax sums to 1")
             eliminated.update(over)
             return ONE, [other for other in parts if other is not part and not _same_mask(node, labels, other)]
     return None
+
+
+def never_empty(masks: Iterable[Node]) -> bool:
+    """Whether every token can be told to see one at least: under conditions it cannot."""
+    return all(isinstance(mask.op, Mask) and not mask.args for mask in masks)
 
 
 def _same_mask(node: Node, labels: tuple[Label, ...], other: Part) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from mptc.derive import exponents
 from mptc.ir.axis import SEQ, Axis, Role
 from mptc.ir.node import Node
 from mptc.ir.number import ONE, ZERO, Monomial
@@ -69,17 +71,30 @@ def _plus(c: Calculus, left: Monomial, right: Monomial) -> Monomial:
 
 
 def lse(c: Calculus, op: Lse, value: Node, *mask: Node) -> Node:
-    """lse_a(s + t) = s + lse_a t for s without a; of no term at all it is the logarithm of how many there are."""
-    inside, outside = _split(score_terms(c, value, op.over), op.over)
-    if not inside:
-        count = [(mask[0], tuple(_bind(axis, op.over) for axis in mask[0].axes), Fraction(1))] if mask else []
-        size = ONE
-        for axis in op.over:
-            size = size if mask and axis in mask[0].axes else size * Monomial.size(axis)
-        return c.add(*outside, (ONE, c.map("log", c.contract(size, count))))
-    if outside:
+    """lse_a(s + t) = s + lse_a t for s without a; along an axis that no term has, it adds the logarithm of how many there are.
+
+    Of no token at all it is -inf, whatever s is, and has no slope. So neither is done where a mask may be empty.
+    """
+    terms = score_terms(c, value, op.over)
+    if not exponents.never_empty(mask):
+        whole = c.add(*terms)
+        return c.sink(op, c.along(whole, [axis for axis in op.over if axis not in whole.axes]), *mask)
+    inside, outside = _split(terms, op.over)
+    if outside and inside:
         c.fire("shift out of log-sum-exp")
-    return c.add(*outside, (ONE, c.sink(op, c.add(*inside), *mask)))
+    lost = [axis for axis in op.over if not any(axis in term.axes for _, term in inside)]
+    if lost:
+        hidden = [one for one in mask if set(one.axes) & set(lost)]
+        count = [(one, tuple(_bind(axis, op.over) for axis in one.axes), Fraction(1)) for one in hidden]
+        size = ONE
+        for axis in lost:
+            size = size if any(axis in one.axes for one in hidden) else size * Monomial.size(axis)
+        outside = [*outside, (ONE, c.map("log", c.contract(size, count)))]
+        mask = tuple(one for one in mask if one not in hidden)
+    if not inside:
+        return c.add(*outside)
+    over = tuple(axis for axis in op.over if axis not in lost)
+    return c.add(*outside, (ONE, c.sink(replace(op, over=over), c.add(*inside), *mask)))
 
 
 def softmax(c: Calculus, op: Softmax, value: Node, *mask: Node) -> Node:
