@@ -165,7 +165,7 @@ def _cut(planner: Planner, parts: list[Part], naming: dict[Label, Axis], fixed: 
     """The operands on the query's side: parameters where the axes cut are the shortest; where that is a tie, with the query."""
     bound = {label for _, labels, _ in parts for label in labels if isinstance(label, int)}
     members = [[label for label in labels if label in bound] for _, labels, _ in parts]
-    weights = {label: math.log(planner.c.sizes[Axis(naming[label].role, naming[label].name)] + 1) for label in bound}
+    weights = {label: math.log(planner.size(naming[label]) + 1) for label in bound}
     return minimum_cut(members, weights, fixed["query"], fixed["key"])
 
 

@@ -163,6 +163,8 @@ class Decoder:
                 changed = replace(node.op, results=tuple(map(self.token, results)), watched=(), passes=None)
                 return self.c.node(changed, *map(self.token, node.args))
         if self.ends(node):
+            if node not in self.windows:  # a part of a product, by which that is planned
+                self._share(node)
             return self._seeing(node, self.windows[node].top().length)
         return self._rebuilt(node, tuple(map(self.token, node.args)))
 
@@ -248,11 +250,10 @@ class Decoder:
         for chosen in _subsets(list(range(len(parts)))):
             value, primes = self._unprimed(search.node(sum(1 << place for place in chosen)))
             if chosen and self.cut.keeps(value):
-                if node in self.windows:
-                    self.windows.setdefault(value, self.windows[node])
                 new = [self._kept_part(value, primes, naming, over, window)]
                 for arg, labels, power in (part for place, part in enumerate(parts) if place not in chosen):
-                    axes, seen = (tuple(over if each == SEQ else each for each in several) for several in (arg.axes, labels))
+                    axes = tuple(over if axis == SEQ else axis for axis in arg.axes)
+                    seen = tuple(over if label == SEQ else label for label in labels)
                     new.append(_with_labels(self.elsewhere(arg, over, window), axes, seen, power))
                 return self.c.contract(op.coef, new)
         return None
@@ -284,7 +285,7 @@ class Decoder:
             return self.token(node)
         if isinstance(node.op, Position):
             return self.c.node(Place(over, window))
-        fixed = BATCH not in node.axes and not isinstance(node.op, Shift | Loop)
+        fixed = BATCH not in node.axes and not isinstance(node.op, Shift | Loop) and not self.ends(node)
         if not node.args or not (fixed or self.cut.crosses(node)):
             return self.keep(node, over, window)
         partly = self._partly(node, over, window) if isinstance(node.op, Contract) else None

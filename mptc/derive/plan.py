@@ -48,6 +48,9 @@ class Planner:
         self.materialised: set[Node] = set()
         self._seen: set[Node] = set()
 
+    def size(self, axis: Axis) -> int:
+        return self.nominal.get(axis.role) or self.c.sizes[Axis(axis.role, axis.name)]
+
     def plan(self, roots: Sequence[Node]) -> list[Node]:
         """Steps for every root. Barriers come first and in order, so that recursion stays as deep as one expression."""
         self._materialise(roots)
@@ -263,7 +266,7 @@ class Search:
         return isinstance(node.op, Softmax) and power == 1 and any(isinstance(labels[node.axes.index(axis)], int) for axis in node.op.over)
 
     def size(self, axis: Axis) -> int:
-        return self.planner.nominal.get(axis.role) or self.planner.c.sizes[Axis(axis.role, axis.name)]
+        return self.planner.size(axis)
 
     def labels(self, subset: int) -> frozenset[Label]:
         """What the result of a subset has: the labels that are kept, or that are summed with something outside."""

@@ -33,7 +33,8 @@ def contract(c: Calculus, coef: Monomial, parts: list[Part]) -> Node:
     eliminated: set[Label] = set()
     while True:
         parts = normalised(c, merge(c, parts))
-        coef, parts = flatten(c, coef, parts)
+        coef, parts = flatten(c, coef, parts, sizes)
+        sizes |= {label: axis for label, axis in _label_axes(parts).items() if label not in sizes}
         parts = normalised(c, merge(c, parts))
         step = exponents.join(c, parts) or exponents.softmax_sum(c, parts, eliminated) or exponents.reciprocal(c, parts)
         step = step or _indicators(c, parts) or _masks(c, parts)
@@ -67,12 +68,12 @@ def _label_axes(parts: Iterable[Part]) -> dict[Label, Axis]:
 # -- flattening and merging --------------------------------------------------------------------------
 
 
-def flatten(c: Calculus, coef: Monomial, parts: list[Part]) -> tuple[Monomial, list[Part]]:
+def flatten(c: Calculus, coef: Monomial, parts: list[Part], taken: Iterable[Label]) -> tuple[Monomial, list[Part]]:
     """Products inside the product dissolve, where the exponent is 1 or is an integer and nothing in them is summed.
 
     What a token has seen of others stays whole where it is seen itself: sums over tokens of sums over tokens are made one after the other.
     """
-    fresh = 1 + max((label for _, labels, _ in parts for label in labels if isinstance(label, int)), default=0)
+    fresh = 1 + max((label for label in taken if isinstance(label, int)), default=0)
     flat: list[Part] = []
     pending = list(reversed(parts))
     while pending:
