@@ -313,7 +313,8 @@ class Body:
                 return self.ledger.partitions.of_type(ids, part)
         made = builtin(use)
         if self.chosen is not None and expr.function in ("past", "window", "all") and not self.chosen.is_outside(use.args[0]):
-            return make(Limit(use.axes[0], (make(View(use.axes[0]), self.chosen.condition),)), made)
+            seen = make(View(use.axes[0]), self.chosen.condition)  # by the others of all, so that what is thrown away is a number
+            return make(Limit(use.axes[0], (make(Where(), self.chosen.condition, seen, number(1)),)), made)
         return made
 
     def on(self, expr: tree.On) -> Node:
