@@ -13,7 +13,7 @@ from mptc.ir.node import Kind, Node, Type, absent, axes_of
 from mptc.ops.arrays import Array, Sizes, full
 from mptc.ops.base import Arrangement, Operation, Order, lined_up, merged
 from mptc.ops.onnx_token import onnx_mask
-from mptc.ops.sample import Sample
+from mptc.ops.sample import D, Sample, of
 from mptc.ops.site import SUM, Element, OnnxSite, Site, Value, bracketed
 
 
@@ -230,18 +230,24 @@ class Mask(Operation):
 
     @staticmethod
     def samples() -> tuple[Sample, ...]:
-        return (Sample(Mask(CTX, past=True), ()), Sample(Mask(CTX, past=True, window=2), ()))
+        more = (of(BATCH, SEQ, D),)
+        return (Sample(Mask(CTX, past=True), ()), Sample(Mask(CTX, past=True, window=2), ()), Sample(Mask(CTX, past=True), more, masks=(0,)))
 
 
 def mask_text(op: Mask, site: Site) -> str:
     """A boolean tensor: j ≤ i, and i < j + window."""
     parts = []
     if op.past or op.window is not None:
-        position = site.helper("position")
-        parts.append(f"({position}[:, None] >= {position})")
+        here, there = (_placed(site.helper("position"), site.order[site.order.index(axis) + 1 :]) for axis in (SEQ, op.over))
+        parts.append(f"({here} >= {there})")
         if op.window is not None:
-            parts.append(f"({position}[:, None] < {position} + {op.window})")
+            parts.append(f"({here} < {there} + {op.window})")
     for index, arg in enumerate(site.node.args):
         truth = isinstance(arg.op, Mask) or arg.op.name == "compare"
         parts.append(f"({site.whole(index)})" if truth else f"({bracketed(site.whole(index), SUM)} != 0)")
     return " & ".join(parts) if len(parts) > 1 else parts[0][1:-1]
+
+
+def _placed(position: str, after: Order) -> str:
+    """Positions along one axis, to broadcast with the axes after it."""
+    return f"{position}[:{', None' * len(after)}]" if after else position

@@ -124,8 +124,8 @@ class Model(nn.Module):
         mask = mask != 0                                                                              # [batch, ctx]
         for layer in self.layers:
             x = layer(x, mask)
-        value = F.gelu(b + F.linear(x, W)) - F.gelu(b + F.linear(x, W)).mean(-1)[..., None]           # [batch, seq, d]
-        readout = readout_bias + F.rms_norm(value, (32,), readout_gain, eps=1e-12)                    # [batch, seq, d]  bert.mpt:43
+        value = F.gelu(b + F.linear(x, W))                                                            # [batch, seq, out]
+        readout = readout_bias + F.rms_norm(value - value.mean(-1)[..., None], (32,), readout_gain, eps=1e-12)  # [batch, seq, d]  bert.mpt:43
         logits = self.bias + F.linear(readout, self.embed)                                            # [batch, seq, vocab]  bert.mpt:43
         evaluated, probes = None, {}
         if loss:

@@ -46,7 +46,7 @@ def _model(program: Program, written: Module) -> Class:
     first = next((place for place, (condition, _) in enumerate(parts) if condition), len(parts))
     parts.insert(first, ("", ["evaluated, probes = None, {}"]))
     lines = [*joined([*parts, *_evaluation(program, function)]), "if loss or probe:"]
-    lines.append(f"    return Evaluation({', '.join(results)}, loss=evaluated, probes=probes)")
+    lines.append(f"    return Evaluation({', '.join([*results, 'loss=evaluated', 'probes=probes'])})")
     made.lines = [*_ambient(program, function), *written.unpacked(made), *lines, f"return Output({', '.join(results)})"]
     written.complete()
     return made

@@ -176,7 +176,7 @@ class Function(Writer):
         head = self.head(node, op)
         for user in users:
             self.text[user] = states[user.op.index] if isinstance(user.op, Result) else f"torch.stack({self.lists[user]})"
-        return [*lines, head, *("    " + line for line in inside)]
+        return [*lines, head, *("    " + line for line in inside)] if inside else lines
 
     def head(self, node: Node, op: Loop) -> str:
         return f"for {self.copies[node]} in {self.stack(op.path)}:" if op.label is not None else f"for _ in range({op.count}):"

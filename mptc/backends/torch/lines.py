@@ -38,6 +38,13 @@ def is_rename(node: Node) -> bool:
     return isinstance(op, Contract) and len(node.args) == 1 and not op.bound and op.operands[0].power == 1 and str(op.coef) == "1"
 
 
+def seen_through(node: Node) -> Node:
+    """What is renamed or viewed."""
+    while is_rename(node):
+        (node,) = node.args
+    return node
+
+
 @dataclass
 class Plan:
     """What gets a line of its own, for all functions of a module. `results` do; `roots`, which outputs, the loss and probes read, need not."""
@@ -52,15 +59,20 @@ class Plan:
     crowded: set[Node] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.roots = {seen_through(root) for root in self.roots}
         for node, home in self.scopes.home.items():
-            for arg in node.args:
-                self.uses.setdefault(arg, []).append((node, home))
+            for arg in node.args if not is_rename(node) else ():
+                self._use(arg, node, home)
         for loop, body in self.scopes.bodies.items():
             assert isinstance(loop.op, Loop)
             for result in (*loop.op.results, *loop.op.watched):
-                self.uses.setdefault(result, []).append((loop, body))
+                self._use(result, loop, body)
         for node in self.scopes.home:
             self._decide(node)
+
+    def _use(self, node: Node, user: Node, scope: Scope) -> None:
+        """What uses a rename uses what is renamed."""
+        self.uses.setdefault(seen_through(node), []).append((user, scope))
 
     def _decide(self, node: Node) -> None:
         """A line for what the spec names, what is used twice or further in, what is heavy."""
