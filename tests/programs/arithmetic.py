@@ -124,8 +124,7 @@ def where(scope: Scope, want: Want) -> Term:
     one, other = _halved(scope, want)
     condition = truth(scope, Want(scope.draw.choice([NONE, want.axes]), scope.draw.choice([NONE, want.over]), want.depth - 1))
     left, right = number(scope, one), number(scope, other)
-    made = called("where", condition, left, right, size=max(left.size, right.size))
-    return made
+    return called("where", condition, left, right, size=max(left.size, right.size))
 
 
 @rule(2)
@@ -296,7 +295,7 @@ def entry(scope: Scope, want: Want) -> Term | None:
         table = number(scope, Want(table_axes | {axis}, NONE, want.depth - 1, want.mine))
     others = sorted(want.axes - table_axes)
     kinds = ["position", "index" if others else "position", "capped", "counted"]
-    kinds += ["distance"] * 3 if want.over and sorted(want.over)[0] in scope.world.views else []
+    kinds += ["distance"] * 3 if want.over and min(want.over) in scope.world.views else []
     kind = scope.draw.choice(kinds)
     place = Term("position", per=TOKEN)
     if kind == "distance":

@@ -33,7 +33,8 @@ def opened(world: World, callee: Callee) -> Scope:
         scope.naming(*arg.axes, *arg.seen, *([arg.vocabulary] if arg.vocabulary else []))
         mine = callee.kind == "energy" and place == 0
         thin = arg.seen if arg.thin else NONE
-        scope.enter(arg.name, Term(arg.name, axes=arg.axes, seen=arg.seen, per=TOKEN, mine=mine, thin=thin, vocabulary=arg.vocabulary, on=frozenset([arg.name])))
+        facts = {"axes": arg.axes, "seen": arg.seen, "per": TOKEN, "mine": mine, "thin": thin, "vocabulary": arg.vocabulary}
+        scope.enter(arg.name, Term(arg.name, on=frozenset([arg.name]), **facts))
     return scope
 
 
@@ -41,15 +42,14 @@ def arguments(world: World, first: Axes, most: int) -> list[Arg]:
     """What is beside the first argument: numbers, views, memories, ids."""
     draw = world.draw
     found: list[Arg] = []
+    kinds = [(5, "view"), (3, "same"), (2, "number"), (2, "other"), (2, "ids"), (1, "seen ids"), (2 if world.memories else 0, "memory")]
     for name in ["c", "m", "n"][: draw.integer(0, most)]:
-        kind = draw.weighted([(5, "view"), (3, "same"), (2, "number"), (2, "other"), (2, "ids"), (1, "seen ids"), (2 if world.memories else 0, "memory")])
-        vocabulary = draw.choice(sorted(world.vocabularies))
-        axes = {"same": first, "number": NONE, "view": draw.choice([first, NONE]), "other": frozenset(draw.some(sorted(world.sizes), 1, 2))}.get(kind, NONE)
-        seen = frozenset([draw.choice(world.views)]) if kind in ("view", "seen ids") else NONE
-        if kind == "memory":
-            seen, axes = frozenset(world.memories[:1]), frozenset(draw.some(sorted(world.sizes), 1, 1))
-        ids = vocabulary if "ids" in kind else None
-        found.append(Arg(name, axes, seen, ids, thin=bool(seen) and ids is None and kind == "view" and draw.chance(30)))
+        kind = draw.weighted(kinds)
+        some = frozenset(draw.some(sorted(world.sizes), 1, 2))
+        axes = {"same": first, "view": draw.choice([first, NONE]), "other": some, "memory": frozenset([min(some)])}.get(kind, NONE)
+        seen = {"view": [draw.choice(world.views)], "seen ids": [draw.choice(world.views)], "memory": world.memories[:1]}.get(kind, [])
+        ids = draw.choice(sorted(world.vocabularies)) if "ids" in kind else None
+        found.append(Arg(name, axes, frozenset(seen), ids, thin=kind == "view" and draw.chance(30)))
     return found
 
 

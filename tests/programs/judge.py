@@ -10,6 +10,7 @@ import re
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -85,8 +86,8 @@ class Values:
 
     @property
     def all(self) -> dict[str, Any]:
-        loss = {} if self.loss is None else {"loss": np.asarray(self.loss)}
-        return {**{f"output {name}": each for name, each in self.outputs.items()}, **{f"probe {name}": each for name, each in self.probes.items()}, **loss}
+        named = [(f"{kind} {name}", each) for kind, of in (("output", self.outputs), ("probe", self.probes)) for name, each in of.items()]
+        return dict(named) if self.loss is None else {**dict(named), "loss": np.asarray(self.loss)}
 
 
 def judge(spec: Spec) -> None:
@@ -197,7 +198,7 @@ def _agree(given: Given) -> None:
     for name, way in ways.items():  # which of them is it
         wanted = _derivative(projected, given.values, {name: way}, scale)
         found = float((gradients[name] * way).sum())
-        if abs(found - wanted) > GRADIENT * scale:
+        if not abs(found - wanted) <= GRADIENT * scale:
             raise Differs(f"gradient: by {name} {found!r} is computed, and {wanted!r} is meant")
     raise Differs("gradient: of all together")
 
@@ -235,7 +236,7 @@ def _derivative(function: Callable[[Arrays], float], at: Arrays, ways: Arrays, s
     for step in STEPS:
         up, down = ({**at, **{name: at[name] + sign * step * way for name, way in ways.items()}} for sign in (1, -1))
         slopes.append((function(up) - function(down)) / (2 * step))
-    first, second = ((4 * fine - rough) / 3 for rough, fine in zip(slopes[:-1], slopes[1:], strict=True))
+    first, second = ((4 * fine - rough) / 3 for rough, fine in pairwise(slopes))
     if not abs(first - second) <= 0.3 * GRADIENT * scale:
         raise Wild(f"not smooth along {', '.join(ways)}: {slopes}")
     return float((16 * second - first) / 15)

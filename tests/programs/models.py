@@ -12,7 +12,7 @@ from tests.programs.callees import block, energy
 from tests.programs.calls import call, differentiable
 from tests.programs.draw import Draw
 from tests.programs.numbers import Want, called, fitted, infix, number, shuffled, tokenwise
-from tests.programs.scope import OPERATIONS, Body, Scope, World
+from tests.programs.scope import MEMORIES, OPERATIONS, Body, Callee, Name, Scope, World
 from tests.programs.statements import absorbed, statements, ties
 from tests.programs.term import NONE, SEQUENCE, TOKEN, Term
 
@@ -101,7 +101,7 @@ def _world(draw: Draw) -> World:
     if draw.chance(25):
         vocabularies["label"] = []
     views = ["ctx", *(["other"] if draw.chance(40) else [])]
-    memories = ["mem"] if draw.chance(35) else []
+    memories = ["mem"] if draw.chance(35) and MEMORIES else []
     consts = ["half", "times"] if draw.chance(30) else []
     return World(draw, draw.chance(62), sizes, views, memories, vocabularies, kinds, consts)
 
@@ -162,11 +162,9 @@ def _entered(scope: Scope, each: Input) -> None:
 # -- what goes out ------------------------------------------------------------------------------------------
 
 
-def _called(scope: Scope, callee: object) -> None:
+def _called(scope: Scope, callee: Callee) -> None:
     """A callable that nothing has called is called here."""
-    from tests.programs.scope import Callee
 
-    assert isinstance(callee, Callee)
     want = Want(callee.axes, NONE, 2)
     grads = [True, False] if differentiable(scope, callee) and not callee.infinite else [True] if callee.infinite else [False]
     grad = callee.kind == "energy" and scope.draw.choice(grads)
@@ -196,8 +194,7 @@ def _output(scope: Scope, value: Term) -> None:
     scope.lines.append(f"output {name}{order} = {value.text}")
 
 
-def _bound(value: Term, name: str):
-    from tests.programs.scope import Name
+def _bound(value: Term, name: str) -> Name:
 
     return Name(replace(value, text=name, level=6), used=True)
 

@@ -14,7 +14,7 @@ LARGE = 4.0  # numbers beyond are made smaller
 
 @dataclass(frozen=True)
 class Want:
-    """What an expression should be: exactly these dims, exactly these contexts (all limited), and `mine` where it must depend on the energy's variable."""
+    """What an expression should be: exactly these dims and contexts (all limited); `mine` where it must depend on the energy's variable."""
 
     axes: Axes = NONE
     over: Axes = NONE
@@ -216,11 +216,11 @@ def reduced(scope: Scope, term: Term, axes: list[str]) -> Term:
 
 
 def over_context(scope: Scope, term: Term, context: str) -> Term:
-    """Over the tokens that are seen. Over none at all only a sum and a softmax are numbers."""
+    """Over the tokens that are seen. Over none at all a maximum and a log-sum-exp are -inf."""
     scope.naming(context)
     rest = {"seen": term.seen - {context}, "thin": term.thin - {context}}
     thin = context in term.thin
-    kind = scope.draw.weighted([(4, "sum"), (0 if thin else 3, "mean"), (0 if thin else 2, "max"), (0 if thin else 3, "logsumexp"), (3, "softmax")])
+    kind = scope.draw.weighted([(4, "sum"), (3, "mean"), (0 if thin else 2, "max"), (0 if thin else 3, "logsumexp"), (3, "softmax")])
     if kind == "softmax":
         term = term if term.text.isidentifier() else scope.bind("s", term)
         weights = called("softmax", term, brackets=[context], size=0.4)

@@ -134,7 +134,8 @@ def _without_arguments(file: tree.File) -> Iterator[tree.File]:
 
 
 def _uncalled(file: tree.File, name: str, field: str, argument: int) -> tree.File:
-    names = {name, *(each.name.text for place in _places(file, ()) if isinstance(each := _at(file, place), tree.Share) and each.callee.name.text == name)}
+    shares = [each for place in _places(file, ()) if isinstance(each := _at(file, place), tree.Share)]
+    names = {name, *(share.name.text for share in shares if share.callee.name.text == name)}
     for place in sorted(_places(file, ()), key=lambda each: -len(each)):
         node = _at(file, place)
         if isinstance(node, tree.Call) and node.callee.name.text in names and len(getattr(node, field)) > argument:

@@ -9,6 +9,7 @@ from tests.programs.term import NONE, TOKEN, Axes, Term
 
 OPERATIONS = 90  # of one spec, about
 LOOPED_PENALTIES = True  # whether penalties and probes stand in `stack` and `repeat` too
+MEMORIES = False  # whether inputs per sequence have tokens of their own: until these have a length of their own
 SIZES = ("d", "e", "head", "key", "hidden", "twin")
 TAKEN = frozenset({"position", "seq", "ctx", "batch"})
 
@@ -102,6 +103,7 @@ class Scope:
     names: dict[str, Name] = field(default_factory=dict)
     narrowed: dict[str, str] = field(default_factory=dict)  # ids, and the part that they are known to be of
     shares: list[Callee] = field(default_factory=list)
+    inside: set[str] = field(default_factory=set)  # names of braces inside, which may yet stand after what is bound here
 
     @property
     def draw(self) -> Draw:
@@ -140,7 +142,7 @@ class Scope:
     def fresh(self, base: str) -> str:
         """A name that nothing in view has."""
         taken = {name for scope in self.chain() for name in scope.names} | self.world.declared | self.body.claimed
-        taken |= {share.name for scope in self.chain() for share in scope.shares}
+        taken |= {share.name for scope in self.chain() for share in scope.shares} | self.inside
         candidates = (base, *(f"{base}{number}" for number in range(1, 1000)))
         return next(name for name in candidates if name not in taken)
 
@@ -153,6 +155,8 @@ class Scope:
     def enter(self, name: str, term: Term, updatable: bool = False) -> Term:
         made = term.but(name, least=term.least)
         self.names[name] = Name(made, updatable)
+        for scope in self.chain()[1:]:
+            scope.inside.add(name)
         return made
 
     def use(self, entry: Name) -> Term:

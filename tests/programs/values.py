@@ -25,7 +25,7 @@ TRUTHS = ("real", "filled")  # inputs of these names are 0 or 1
 
 
 def inputs(spec: Spec) -> Arrays:
-    """By name, in declared order: `[batch, seq, *axes]`, or `[batch, *axes]` of one for each sequence; ids int64. Some ids are masked, but not all."""
+    """By name, in declared order: `[batch, seq, *axes]`, or `[batch, *axes]` of one for each sequence; ids int64, some of them masked."""
     model = resolve(Source("m.mpt", spec.text), {}, None, Diagnostics())
     assert model is not None
     return numbers(model, spec.tokens, spec.seed)
