@@ -203,6 +203,8 @@ def test_mistakes_are_said() -> None:
     model(**given, cache=kept)
     with pytest.raises(ValueError, match="holds 13 tokens of 16 at most; 13 more do not fit"):
         model(**given, cache=kept)
+    with pytest.raises(ValueError, match="no token to go on with"):
+        model(**part(given, spec, 0, 0), cache=kept)
     with pytest.raises(ValueError, match="holds torch.float64, and the model computes torch.float32"):
         loaded(spec).float()(**part(given, spec, 0, 1), cache=kept)
     padded = {"tokens": torch.tensor([[-1, 3, 4], [1, 2, 3]])}
@@ -217,7 +219,7 @@ def test_mistakes_are_said() -> None:
 def test_what_a_cache_holds_is_said_when_compiling(root: Path) -> None:
     """As many bytes as there are in a cache, or the reason that there is none."""
     for name in ("cem_small", "latent_attention", "gpt2"):
-        assert said(root / f"specs/{name}.mpt") == f"its cache holds {4 * numbers(name):,} bytes for each token, in float32"
+        assert said(root / f"specs/{name}.mpt") == f"its cache holds {4 * numbers(name):,} bytes for each token in float32, half as many in 16 bits"
     assert said(root / "specs/bert.mpt").startswith("it cannot decode token by token: it is bidirectional")
 
 

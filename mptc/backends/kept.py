@@ -63,7 +63,7 @@ def entries(program: Program, scopes: Scopes) -> list[Entry]:
 
 
 def remark(following: Program | str) -> str:
-    """How much a cache holds, in float32; or why there is none."""
+    """How much a cache holds, or why there is none."""
     if isinstance(following, str):
         return f"it cannot decode token by token: {following}"
     found = entries(following, Scopes(following.roots))
@@ -71,7 +71,7 @@ def remark(following: Program | str) -> str:
     fixed = 4 * sum(entry.times * entry.numbers * (entry.window - 1) for entry in found if entry.window is not None)
     parts = [f"{growing:,} bytes for each token"] if growing or not fixed else []
     parts += [f"{fixed:,} bytes of the last tokens"] if fixed else []
-    return f"its cache holds {' and '.join(parts)}, in float32"
+    return f"its cache holds {' and '.join(parts)} in float32, half as many in 16 bits"
 
 
 def _number(node: Node) -> int:

@@ -309,6 +309,8 @@ class Cache:
             raise ValueError("this cache is of another model; make one with new_cache()")
         if batch != self.batch:
             raise ValueError(f"this cache is for {self.batch} sequences, and {batch} go on")
+        if not seq:
+            raise ValueError("there is no token to go on with: give one at least")
         if most + seq > self.capacity:
             raise ValueError(f"the cache holds {most} tokens of {self.capacity} at most; {seq} more do not fit")
         there = None if ids is None else ids >= 0

@@ -61,7 +61,7 @@ def test_a_file_that_cannot_be_read(command: str, name: str, content: bytes | st
 def test_compile_writes_and_says_what(mptc: Shell, spec: Path, tmp_path: Path) -> None:
     done = mptc("compile", "bigram.mpt", "-o", "out")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "wrote out/bigram/bigram.py\nits cache holds 0 bytes for each token, in float32\n"
+    assert done.stdout == "wrote out/bigram/bigram.py\nits cache holds 0 bytes for each token in float32, half as many in 16 bits\n"
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["bigram.py"]
     assert "class Model(" in (tmp_path / "out/bigram/bigram.py").read_text()
 
