@@ -57,8 +57,8 @@ def _layer(derived: Derived, energy: Energy, state: Node) -> str:
     step = step_of(derived, energy)
     name = derived.program.names.get(state, "x")
     stands = {} if step is None or step is state else {step: f"(−∂E/∂{_variable(energy)})"}
-    coef, _ = terms_of(derived.calculus, derived.calculus.canonical(energy.step))[0]
-    names = ChainMap(stands if coef == -ONE else {}, dict(derived.program.names))
+    terms = terms_of(derived.calculus, derived.calculus.canonical(energy.step))  # none where the step is 0
+    names = ChainMap(stands if terms and terms[0][0] == -ONE else {}, dict(derived.program.names))
     given = zip(_labels(energy), _arguments(derived, energy), strict=True)
     at = [f"{label} = {names.get(arg) or Equations(names).of(arg)}" for label, arg in given]
     return f"{name}_i ← {Equations(names).of(state)}   at {', '.join(at)}"
