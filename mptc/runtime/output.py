@@ -38,7 +38,7 @@ def written(compiled: Compiled, folder: Path, origin: Origin, say: Say) -> None:
     file = deployed.weights
     values = initial_values(file, origin.seed) if origin.weights is None else given_values(file, origin.weights)
     _write(compiled, folder, {**compiled.files, **contents(deployed, values)}, say)
-    for remark in (*deployed.remarks, compiled.remark):
+    for remark in (compiled.remark, *deployed.remarks):
         say(remark)
     if deployed.deployment.packed:
         say(_error(folder / compiled.name / next(iter(deployed.files)), deployed.deployment, origin, values))
