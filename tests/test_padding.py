@@ -166,7 +166,18 @@ def test_compiled_and_exported(how: str) -> None:
     run(ids(256, 3, 9))
 
 
-def test_an_argument_that_is_none() -> None:
+def test_arguments_that_are_none() -> None:
     model = loaded("gpt2")
-    with pytest.raises(TypeError, match="gpt2 takes tokens, loss and probe; not attention_mask"):
+    with pytest.raises(TypeError, match="gpt2 takes tokens, loss, probe and cache; not attention_mask"):
         model(ids(256, 2, 5), attention_mask=torch.ones(2, 5))
+    with pytest.raises(TypeError, match=r"tokens is a tensor of ids, \[batch, seq\]; a list was given"):
+        model([[1, 2]])
+    with pytest.raises(TypeError, match=r"tokens holds ids, which are whole numbers; a tensor of torch.float32 was given"):
+        model(torch.ones(2, 5))
+    with pytest.raises(ValueError, match=r"tokens is \[batch, seq\]; a tensor of shape \[5\] was given"):
+        model(ids(256, 1, 5)[0], cache=model.new_cache())
+    with pytest.raises(ValueError, match=r"patches is \[batch, seq, \d+\]; a tensor of shape \[2, 5, 3\] was given"):
+        loaded("vit")(torch.ones(2, 5, 3), ids(3, 2, 1)[:, 0])
+    for other in ({}, True):
+        with pytest.raises(ValueError, match="of another model, or none; make one with new_cache"):
+            model(ids(256, 2, 5), cache=other)

@@ -20,7 +20,7 @@ from mptc.derive.plan import Planner
 from mptc.derive.products import Part
 from mptc.derive.search import Search
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
-from mptc.ir.node import Node, walk
+from mptc.ir.node import Node, axes_of, walk
 from mptc.ir.number import ONE, ZERO, Monomial
 from mptc.ir.program import Program
 from mptc.ir.verify import verify
@@ -28,8 +28,8 @@ from mptc.ops.choose import Shift
 from mptc.ops.compare import Compare
 from mptc.ops.contract import Contract, Label
 from mptc.ops.kept import Earlier, Kept, Place, after_parameter
-from mptc.ops.leaf import Length, Mask, Position
-from mptc.ops.region import Loop, everything
+from mptc.ops.leaf import Formal, Length, Mask, Position
+from mptc.ops.region import Loop, Result, everything
 from mptc.ops.rotary import Rope
 from mptc.ops.view import Hold
 
@@ -160,9 +160,11 @@ class Decoder:
                 return self.c.node(node.op, self.token(node.args[0]), self.c.node(Place(SEQ)))
             case Shift(by=by):
                 return self.c.node(Earlier(by, self._label(node.args[0]), next(self.shifts)), self.token(node.args[0]))
-            case Loop(results=results):
-                changed = replace(node.op, results=tuple(map(self.token, results)), watched=(), passes=None)
-                return self.c.node(changed, *map(self.token, node.args))
+            case Loop(formals=formals, results=results):
+                formals, results = (tuple(map(self.token, each)) for each in (formals, results))
+                return self.c.node(replace(node.op, formals=formals, results=results, watched=(), passes=None), *map(self.token, node.args))
+            case Formal(type=type_) | Result(type=type_) if SEQ in type_.axes:  # sequences need not stand at the same position
+                return self.c.node(replace(node.op, type=replace(type_, axes=axes_of((BATCH, *type_.axes)))), *map(self.token, node.args))
         if self.ends(node):
             if node not in self.windows:  # a part of a product, by which that is planned
                 self._share(node)

@@ -46,7 +46,7 @@ class Lookup(Operation):
             return Entry(self.axis).reference(node, (table, ids), sizes)
         rows = np.moveaxis(table, node.args[0].axes.index(self.axis), 0)
         inside = (ids >= 0) & (ids < sizes[self.axis])
-        found = rows[np.where(inside, ids, 0).astype(int)] * inside.reshape(*ids.shape, *[1] * (table.ndim - 1))
+        found = rows[np.where(inside, ids, 0).astype(int)] * inside.reshape((*ids.shape, *[1] * (table.ndim - 1)))
         order = (*node.args[1].axes, *(axis for axis in node.args[0].axes if axis != self.axis))
         return np.transpose(found, [order.index(axis) for axis in node.axes])
 

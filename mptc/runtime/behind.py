@@ -56,6 +56,8 @@ def open_decoder(path: str | Path, threads: int | None = None) -> Decoder:
     """The decoder of a model: of `model.onnx`, the `model.decode.onnx` beside it. Raises `UserError`, where there is none too."""
     path = Path(path)
     own = path if path.name.endswith(".decode.onnx") else path.with_name(f"{path.name.removesuffix('.onnx')}.decode.onnx")
+    if not path.is_file():
+        raise UserError(f"error: there is no file {path}")
     if not own.is_file():
         raise UserError(f"error: there is no {own}: only a causal model that was compiled with --emit onnx has one")
     return Decoder(open_graph(own, threads))

@@ -154,22 +154,27 @@ def as_near_as_torch(given: str | Derived, folder: Path, inputs: Mapping[str, An
     found = pair(given, folder, Deployment(probes=True), parameters=parameters)
     graph = found.open()
     got = graph(**{each.name: inputs[each.name] for each in graph.inputs})
-    single, double = (_run(found, inputs, dtype) for dtype in (torch.float32, torch.float64))
+    single, double = (run(found, inputs, dtype) for dtype in (torch.float32, torch.float64))
     assert list(got) == list(double)
+    as_near(got, single, double)
+    return found
+
+
+def as_near(got: Values, single: Values, double: Values) -> None:
+    """Assert that what was computed in float32 is as near to float64 as what torch computed in float32: see `as_near_as_torch`."""
     for name, wanted in double.items():
         assert got[name].shape == wanted.shape, f"{name}: {got[name].shape}, not {wanted.shape}"
         known = np.isfinite(single[name]) & np.isfinite(wanted)
         ours, theirs = (np.abs(each[name].astype(np.float64) - wanted)[known].max(initial=0.0) for each in (got, single))
         scale = np.abs(wanted[known]).max(initial=0.0)
         assert ours <= 20 * theirs + 1e-5 * scale + 1e-6, f"{name}: differs by {ours:.1e}, torch by {theirs:.1e}, where the largest is {scale:.1e}"
-    return found
 
 
-def _run(found: Pair, inputs: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
-    """The outputs and probes of the torch module, in float64, computed in `dtype`."""
+def run(found: Pair, inputs: Mapping[str, Any], dtype: torch.dtype, **options: Any) -> dict[str, Any]:
+    """What the torch module gives, in float64, computed in `dtype`: its outputs, and its probes as in `outputs`."""
     net = found.net.to(dtype)
     feed = {name: torch.as_tensor(value, dtype=torch.int64 if np.asarray(value).dtype.kind == "i" else dtype) for name, value in inputs.items()}
-    return {name: array.astype(np.float64) for name, array in outputs(found, feed, net).items()}
+    return {name: array.astype(np.float64) for name, array in outputs(found, feed, net, **options).items()}
 
 
 class Standard:
@@ -185,12 +190,12 @@ class Standard:
             return dict(zip(self.names, map(np.asarray, self.evaluator.run(None, feed)), strict=True))
 
 
-def outputs(found: Pair, feed: Mapping[str, torch.Tensor], net: torch.nn.Module | None = None) -> dict[str, Any]:
-    """What the torch module gives: its outputs, and its probes where those were deployed too."""
+def outputs(found: Pair, feed: Mapping[str, torch.Tensor], net: torch.nn.Module | None = None, **options: Any) -> dict[str, Any]:
+    """What the torch module gives: its outputs, and its probes where those were deployed too and it is called without `options`."""
     names = [output.name for output in found.program.outputs]
-    probes = any(each.name not in names for each in found.model().graph.output)
+    probes = not options and any(each.name not in names for each in found.model().graph.output)
     with torch.no_grad():
-        out = (net or found.net)(**feed, **({"probe": True} if probes else {}))
+        out = (net or found.net)(**feed, **options, **({"probe": True} if probes else {}))
     every = {**{name: getattr(out, name) for name in names}, **(out.probes if probes else {})}
     return {name: tensor.detach().numpy() for name, tensor in every.items()}
 

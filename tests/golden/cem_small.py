@@ -124,12 +124,15 @@ class Model(nn.Module):
         return Cache(self.CACHE, batch, capacity, like.dtype, like.device)
 
     def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False, cache: Cache | None = None, **_others: object) -> Output | Evaluation:
+        if _others:
+            raise TypeError(f"cem_small takes tokens, loss, probe and cache; not {', '.join(_others)}")
+        expect("tokens", tokens, "ids", "batch", "seq")
         if cache is not None:
+            if getattr(cache, "kind", None) != self.CACHE:
+                raise ValueError("this cache is of another model, or none; make one with new_cache()")
             if loss or probe:
                 raise ValueError("with a cache there is neither loss nor probes")
             return self.decode(tokens, cache)
-        if _others:
-            raise TypeError(f"cem_small takes tokens, loss and probe; not {', '.join(_others)}")
         refuse_padding(tokens, True, "tokens holds ids below 0 before others: cem_small would see this padding as tokens; declare `input mask: []` and view `only(past(h), past(mask))`")
         batch, seq = tokens.shape[:2]
         rotation_32 = rotation(seq, 32, 10000.0, next(self.parameters()))
@@ -149,7 +152,7 @@ class Model(nn.Module):
     def decode(self, tokens: Tensor, cache: Cache) -> Output:
         """The next tokens, behind those that the cache has seen; it grows by them. Ids below 0 at the end of a row are no tokens of it."""
         dtype = next(self.parameters()).dtype
-        cache.begin(self.CACHE, tokens, tokens)
+        cache.begin(tokens, tokens)
         position = cache.position()
         seen = cache.seen()
         rotation_32 = rotation_at(position, 32, 10000.0, dtype)
@@ -199,6 +202,16 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     parameter.copy_(begun)
 
 
+def expect(name: str, value: Tensor, kind: str, *sizes: int | str) -> None:
+    """An error where an input is not a tensor of ids or numbers of these sizes, of which names stand for any."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} is a tensor of {kind}, [{', '.join(map(str, sizes))}]; a {type(value).__name__} was given")
+    if kind == "ids" and (value.is_floating_point() or value.is_complex()):
+        raise TypeError(f"{name} holds ids, which are whole numbers; a tensor of {value.dtype} was given")
+    if value.dim() != len(sizes) or any(isinstance(size, int) and size != given for size, given in zip(sizes, value.shape, strict=True)):
+        raise ValueError(f"{name} is [{', '.join(map(str, sizes))}]; a tensor of shape {list(value.shape)} was given")
+
+
 def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
     """An error where an id is below 0: any, or, where tokens see earlier ones alone, one before one that is not. Does not wait for the device."""
     real = ids >= 0
@@ -225,7 +238,7 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
     """Rows of a table [rows, ...] at ids; 0 for an id outside it."""
     inside = (ids >= 0) & (ids < table.shape[0])
     rows = F.embedding(torch.where(inside, ids, 0), table.reshape(table.shape[0], -1))
-    return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])
+    return (rows * inside[..., None]).reshape((*ids.shape, *table.shape[1:]))
 
 
 def rotation_at(position: Tensor, size: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -277,18 +290,17 @@ class Cache:
 
     # -- one call ----------------------------------------------------------------------------------
 
-    def begin(self, kind: str, first: Tensor, ids: Tensor | None) -> None:
+    def begin(self, first: Tensor, ids: Tensor | None) -> None:
         """Before the tokens of a call: are they such as it can take?"""
         batch, seq = first.shape[:2]
         most = self.state["most"]
-        if kind != self.kind:
-            raise ValueError("this cache is of another model; make one with new_cache()")
         if batch != self.batch:
             raise ValueError(f"this cache is for {self.batch} sequences, and {batch} go on")
         if not seq:
             raise ValueError("there is no token to go on with: give one at least")
         if most + seq > self.capacity:
-            raise ValueError(f"the cache holds {most} tokens of {self.capacity} at most; {seq} more do not fit")
+            full = f"the cache holds {most} tokens of {self.capacity} at most"
+            raise ValueError(f"{full}; {seq} more do not fit: new_cache(capacity=...) says how many")
         there = None if ids is None else ids >= 0
         if there is not None and not bool(there.all()):
             if bool((there[:, 1:] > there[:, :-1]).any()):

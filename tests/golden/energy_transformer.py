@@ -64,6 +64,7 @@ class Model(nn.Module):
     def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False, **_others: object) -> Output | Evaluation:
         if _others:
             raise TypeError(f"energy_transformer takes tokens, loss and probe; not {', '.join(_others)}")
+        expect("tokens", tokens, "ids", "batch", "seq")
         refuse_padding(tokens, False, "tokens holds ids below 0: energy_transformer would see this padding as tokens; declare `input mask: []` and view `only(all(h), all(mask))`")
         center_gain, center_bias = self.center()
         W_q, W_k = self.total.attend()
@@ -126,6 +127,16 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     parameter.copy_(begun)
 
 
+def expect(name: str, value: Tensor, kind: str, *sizes: int | str) -> None:
+    """An error where an input is not a tensor of ids or numbers of these sizes, of which names stand for any."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} is a tensor of {kind}, [{', '.join(map(str, sizes))}]; a {type(value).__name__} was given")
+    if kind == "ids" and (value.is_floating_point() or value.is_complex()):
+        raise TypeError(f"{name} holds ids, which are whole numbers; a tensor of {value.dtype} was given")
+    if value.dim() != len(sizes) or any(isinstance(size, int) and size != given for size, given in zip(sizes, value.shape, strict=True)):
+        raise ValueError(f"{name} is [{', '.join(map(str, sizes))}]; a tensor of shape {list(value.shape)} was given")
+
+
 def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
     """An error where an id is below 0: any, or, where tokens see earlier ones alone, one before one that is not. Does not wait for the device."""
     real = ids >= 0
@@ -136,4 +147,4 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
     """Rows of a table [rows, ...] at ids; 0 for an id outside it."""
     inside = (ids >= 0) & (ids < table.shape[0])
     rows = F.embedding(torch.where(inside, ids, 0), table.reshape(table.shape[0], -1))
-    return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])
+    return (rows * inside[..., None]).reshape((*ids.shape, *table.shape[1:]))

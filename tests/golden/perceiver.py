@@ -138,6 +138,10 @@ class Model(nn.Module):
     def forward(self, asked: Tensor, places: Tensor, mask: Tensor, answer: Tensor, *, loss: bool = False, probe: bool = False, **_others: object) -> Output | Evaluation:
         if _others:
             raise TypeError(f"perceiver takes asked, places, mask, answer, loss and probe; not {', '.join(_others)}")
+        expect("asked", asked, "numbers", "batch", "seq", 12)
+        expect("places", places, "numbers", "batch", "src", 12)
+        expect("mask", mask, "numbers", "batch", "src")
+        expect("answer", answer, "ids", "batch", "seq")
         batch, seq = asked.shape[:2]
         read_gain, read_bias = self.read()
         pre_first_gain, pre_first_bias = self.pre_first()
@@ -219,3 +223,13 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     else:
         begun.uniform_(-value, value, generator=generator)
     parameter.copy_(begun)
+
+
+def expect(name: str, value: Tensor, kind: str, *sizes: int | str) -> None:
+    """An error where an input is not a tensor of ids or numbers of these sizes, of which names stand for any."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} is a tensor of {kind}, [{', '.join(map(str, sizes))}]; a {type(value).__name__} was given")
+    if kind == "ids" and (value.is_floating_point() or value.is_complex()):
+        raise TypeError(f"{name} holds ids, which are whole numbers; a tensor of {value.dtype} was given")
+    if value.dim() != len(sizes) or any(isinstance(size, int) and size != given for size, given in zip(sizes, value.shape, strict=True)):
+        raise ValueError(f"{name} is [{', '.join(map(str, sizes))}]; a tensor of shape {list(value.shape)} was given")

@@ -91,6 +91,7 @@ class Model(nn.Module):
     def forward(self, tokens: Tensor, *, loss: bool = False, probe: bool = False, **_others: object) -> Output | Evaluation:
         if _others:
             raise TypeError(f"t5_bias takes tokens, loss and probe; not {', '.join(_others)}")
+        expect("tokens", tokens, "ids", "batch", "seq")
         refuse_padding(tokens, False, "tokens holds ids below 0: t5_bias would see this padding as tokens; declare `input mask: []` and view `only(all(h), all(mask))`")
         batch, seq = tokens.shape[:2]
         wide = torch.float64 if next(self.parameters()).dtype == torch.float64 else torch.float32
@@ -150,6 +151,16 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     parameter.copy_(begun)
 
 
+def expect(name: str, value: Tensor, kind: str, *sizes: int | str) -> None:
+    """An error where an input is not a tensor of ids or numbers of these sizes, of which names stand for any."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} is a tensor of {kind}, [{', '.join(map(str, sizes))}]; a {type(value).__name__} was given")
+    if kind == "ids" and (value.is_floating_point() or value.is_complex()):
+        raise TypeError(f"{name} holds ids, which are whole numbers; a tensor of {value.dtype} was given")
+    if value.dim() != len(sizes) or any(isinstance(size, int) and size != given for size, given in zip(sizes, value.shape, strict=True)):
+        raise ValueError(f"{name} is [{', '.join(map(str, sizes))}]; a tensor of shape {list(value.shape)} was given")
+
+
 def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
     """An error where an id is below 0: any, or, where tokens see earlier ones alone, one before one that is not. Does not wait for the device."""
     real = ids >= 0
@@ -160,7 +171,7 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
     """Rows of a table [rows, ...] at ids; 0 for an id outside it."""
     inside = (ids >= 0) & (ids < table.shape[0])
     rows = F.embedding(torch.where(inside, ids, 0), table.reshape(table.shape[0], -1))
-    return (rows * inside[..., None]).reshape(*ids.shape, *table.shape[1:])
+    return (rows * inside[..., None]).reshape((*ids.shape, *table.shape[1:]))
 
 
 def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
@@ -171,4 +182,4 @@ def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
     rows = table.reshape(*table.shape[: shared + 1], -1)
     taken = rows.gather(shared, places.expand(*places.shape[:-1], rows.shape[-1]))
     rest = table.shape[shared + 1 :]
-    return taken.reshape(*index.shape, *rest) * inside.reshape(*index.shape, *[1] * len(rest))
+    return taken.reshape((*index.shape, *rest)) * inside.reshape((*index.shape, *[1] * len(rest)))

@@ -107,6 +107,8 @@ class Model(nn.Module):
     def forward(self, patches: Tensor, label: Tensor, *, loss: bool = False, probe: bool = False, **_others: object) -> Output | Evaluation:
         if _others:
             raise TypeError(f"vit takes patches, label, loss and probe; not {', '.join(_others)}")
+        expect("patches", patches, "numbers", "batch", "seq", 48)
+        expect("label", label, "ids", "batch")
         batch, seq = patches.shape[:2]
         position = torch.arange(seq, device=patches.device)
         gain, bias = self.layernorm()
@@ -160,6 +162,16 @@ def begin(parameter: Tensor, path: str, seed: int, kind: str, value: float) -> N
     parameter.copy_(begun)
 
 
+def expect(name: str, value: Tensor, kind: str, *sizes: int | str) -> None:
+    """An error where an input is not a tensor of ids or numbers of these sizes, of which names stand for any."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} is a tensor of {kind}, [{', '.join(map(str, sizes))}]; a {type(value).__name__} was given")
+    if kind == "ids" and (value.is_floating_point() or value.is_complex()):
+        raise TypeError(f"{name} holds ids, which are whole numbers; a tensor of {value.dtype} was given")
+    if value.dim() != len(sizes) or any(isinstance(size, int) and size != given for size, given in zip(sizes, value.shape, strict=True)):
+        raise ValueError(f"{name} is [{', '.join(map(str, sizes))}]; a tensor of shape {list(value.shape)} was given")
+
+
 def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
     """Entries of a table [shared..., entries, ...] at numbers [shared..., ...]; 0 for a number outside it."""
     index = index.long()
@@ -168,4 +180,4 @@ def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
     rows = table.reshape(*table.shape[: shared + 1], -1)
     taken = rows.gather(shared, places.expand(*places.shape[:-1], rows.shape[-1]))
     rest = table.shape[shared + 1 :]
-    return taken.reshape(*index.shape, *rest) * inside.reshape(*index.shape, *[1] * len(rest))
+    return taken.reshape((*index.shape, *rest)) * inside.reshape((*index.shape, *[1] * len(rest)))

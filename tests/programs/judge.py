@@ -269,10 +269,10 @@ def _bare(text: str) -> str:
     return re.sub(r"[ ]*#.*", "", text)
 
 
-def fault(spec: Spec) -> str | None:
+def fault(spec: Spec, judged: Callable[[Spec], object] = judge) -> str | None:
     """What is wrong with a spec, in words that are the same for the same fault; None where nothing is."""
     try:
-        judge(spec)
+        judged(spec)
     except Refused as refused:
         return "refused: " + " ".join(sorted(set(re.findall(r"error\[(E\d+)\]", str(refused)))))
     except (Wild, Differs) as differs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
@@ -44,6 +45,12 @@ class Spec:
 
     def __repr__(self) -> str:
         return f"# tokens {self.tokens}, seed {self.seed}\n{self.text}"
+
+    @staticmethod
+    def read(text: str) -> Spec:
+        """Of its `repr`; of a text alone, with six tokens and seed 0."""
+        head = re.match(r"# tokens (\d+), seed (\d+)\n", text)
+        return Spec(text[head.end() :], int(head[1]), int(head[2])) if head else Spec(text)
 
 
 def specs() -> st.SearchStrategy[Spec]:

@@ -1,6 +1,6 @@
 """A failing spec made small: whatever can be left out while it goes on failing in the same way is.
 
-By hand: `python -m tests.programs.reduce SPEC.mpt`.
+By hand: `python -m tests.programs.reduce SPEC.mpt [--deploy]`, the spec as `python -m tests.programs` keeps it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from mptc.source.text import Source
 from mptc.syntax import tree
 from mptc.syntax.parse import parse
 from mptc.syntax.unparse import unparse
-from tests.programs.judge import fault
+from tests.programs.deploy import deploy
+from tests.programs.judge import fault, judge
 from tests.programs.models import Spec
 
 
@@ -145,11 +146,11 @@ def _uncalled(file: tree.File, name: str, field: str, argument: int) -> tree.Fil
 
 
 def main() -> None:
-    text = Path(sys.argv[1]).read_text(encoding="utf-8")
-    spec = Spec(text)
-    kind = fault(spec)
+    spec = Spec.read(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    judged = (lambda spec: list(deploy(spec))) if "--deploy" in sys.argv else judge
+    kind = fault(spec, judged)
     print(kind)
-    print(reduced(spec, lambda smaller: fault(smaller) == kind).text)
+    print(repr(reduced(spec, lambda smaller: fault(smaller, judged) == kind)))
 
 
 if __name__ == "__main__":

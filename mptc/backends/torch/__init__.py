@@ -58,7 +58,7 @@ def _model(program: Program, written: Module) -> Class:
     parts.insert(first, ("", ["evaluated, probes = None, {}"]))
     lines = [*joined([*parts, *_evaluation(program, function)]), "if loss or probe:"]
     lines.append(f"    return Evaluation({', '.join([*results, 'loss=evaluated', 'probes=probes'])})")
-    begin = [*refusal(program, made.arguments), *renamed(program, function), *padding(program, function), *ambient(program, function)]
+    begin = [*renamed(program, function), *padding(program, function), *ambient(program, function)]
     made.lines = [*begin, *written.unpacked(made), *lines, f"return Output({', '.join(results)})"]
     written.complete()
     return made
@@ -83,7 +83,7 @@ def _page(program: Program, written: Module, model: Class, decoding: Program | s
     classes = [*written.classes, model]
     next_ = None if isinstance(decoding, str) else decoder(decoding)
     away = {tie.path.stem for tie in program.ties if tie.path == Path.parse(tie.path.stem) and tie.home.stem != tie.path.stem}  # in every copy
-    asked = written.helpers | {"empty", "begin", "Parameters"} | ({"tie", "TiedParameters"} if program.ties else set())
+    asked = written.helpers | {"empty", "begin", "expect", "Parameters"} | ({"tie", "TiedParameters"} if program.ties else set())
     asked |= next_.helpers if next_ else set()
     frozen = [path.name for parameter in program.parameters for path in parameter.frozen]
     helpers = [provided()[name] for name in closure(asked | ({"freeze"} if frozen else set()))]
@@ -91,6 +91,7 @@ def _page(program: Program, written: Module, model: Class, decoding: Program | s
         "calls": any("Callable" in helper for helper in helpers),
         "name": program.name,
         "source": program.span.source.name,
+        "refusal": refusal(program, model.arguments, next_ is not None),
         "undecodable": decoding if isinstance(decoding, str) else "",
         "kept": _kept(next_) if next_ else {},
         "copies": any("copy(" in helper for helper in helpers),

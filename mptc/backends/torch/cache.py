@@ -58,18 +58,17 @@ class Cache:
 
     # -- one call ----------------------------------------------------------------------------------
 
-    def begin(self, kind: str, first: Tensor, ids: Tensor | None) -> None:
+    def begin(self, first: Tensor, ids: Tensor | None) -> None:
         """Before the tokens of a call: are they such as it can take?"""
         batch, seq = first.shape[:2]
         most = self.state["most"]
-        if kind != self.kind:
-            raise ValueError("this cache is of another model; make one with new_cache()")
         if batch != self.batch:
             raise ValueError(f"this cache is for {self.batch} sequences, and {batch} go on")
         if not seq:
             raise ValueError("there is no token to go on with: give one at least")
         if most + seq > self.capacity:
-            raise ValueError(f"the cache holds {most} tokens of {self.capacity} at most; {seq} more do not fit")
+            full = f"the cache holds {most} tokens of {self.capacity} at most"
+            raise ValueError(f"{full}; {seq} more do not fit: new_cache(capacity=...) says how many")
         there = None if ids is None else ids >= 0
         if there is not None and not bool(there.all()):
             if bool((there[:, 1:] > there[:, :-1]).any()):

@@ -128,7 +128,7 @@ def _begin(program: Program, function: Decoding) -> list[str]:
     tokens = [node for node in program.inputs if SEQ in node.axes]
     ids = [function.text[node] for node in tokens if isinstance(node.op, Input) and node.type.kind is Kind.ID and not node.op.order]
     lines = [*renamed(program, function), *lengths(program, function, {"batch", "seq"} & set(asked) != set())]
-    lines.append(f"cache.begin(self.CACHE, {first_of(program, function)}, {(ids or ['None'])[0]})")
+    lines.append(f"cache.begin({first_of(program, function)}, {(ids or ['None'])[0]})")
     lines += ["position = cache.position()"] if turned or "position" in asked else []
     lines += ["seen = cache.seen()"] if "seen" in asked else []
     for name in asked:

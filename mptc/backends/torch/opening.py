@@ -9,10 +9,18 @@ from mptc.ir.program import Program
 from mptc.ops.leaf import Input
 
 
-def refusal(program: Program, arguments: list[str]) -> list[str]:
-    """What an argument that the model does not have is told."""
-    message = f"{program.name} takes {', '.join(arguments)}, loss and probe; not {{', '.join(_others)}}"
-    return ["if _others:", f'    raise TypeError(f"{message}")']
+def refusal(program: Program, arguments: list[str], decodes: bool) -> list[str]:
+    """What an argument that the model does not have is told, and one that is not what the spec says."""
+    options = "loss, probe and cache" if decodes else "loss and probe"
+    message = f"{program.name} takes {', '.join(arguments)}, {options}; not {{', '.join(_others)}}"
+    lines = ["if _others:", f'    raise TypeError(f"{message}")']
+    for node in program.inputs:
+        assert isinstance(node.op, Input)
+        sizes = ["batch", *(["seq"] if node.op.per_token else ()), *(program.sizes.get(axis, str(axis)) for axis in node.op.order)]
+        given = ", ".join(f'"{size}"' if isinstance(size, str) else str(size) for size in sizes)
+        kind = "ids" if node.op.kind is Kind.ID else "numbers"
+        lines.append(f'expect("{node.op.label}", {node.op.label}, "{kind}", {given})')
+    return lines
 
 
 def renamed(program: Program, function: Function) -> list[str]:
