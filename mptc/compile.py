@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["NOTHING", "TARGETS", "Compiled", "Deployed", "Deployment", "File", "Stored", "check", "compile", "formatted"]
 
 TARGETS = ("torch", "onnx")
-FUSED = "a softmax over one context of one bilinear term and a bias"
+FUSED = "fused attention takes a softmax over one context of one bilinear term and a bias; some rows at a time, what the sequence's own tokens ask"
 NOTHING: Mapping[str, str] = {}
 
 
@@ -49,7 +49,7 @@ def check(source: Source, diagnostics: Diagnostics, settings: Mapping[str, str] 
     for one in later.found:
         diagnostics.add("W0602", one.span, one.message, help="it is well formed, but `mptc compile` will refuse it")
     for span in pairs(derive(raw)) if raw is not None else ():
-        diagnostics.add("W0601", span, "this score is computed and stored for each pair of tokens", help="fused attention takes " + FUSED)
+        diagnostics.add("W0601", span, "this score is computed and stored for each pair of tokens", help=FUSED)
 
 
 def compile(
@@ -101,8 +101,14 @@ def torch_text(derived: Derived, following: Program | str | None = None) -> str:
     from mptc.backends.torch import module
     from mptc.derive.decode import next_tokens
     from mptc.derive.explain import layers
+    from mptc.ir.verify import verify
+    from mptc.passes.rows import rows
 
-    return module(derived.program, *layers(derived), following or next_tokens(derived))
+    program, moved = rows(derived.program)
+    verify(program, "passes")
+    equations, steps = layers(derived)
+    equations = {moved.get(node, node): lines for node, lines in equations.items()}
+    return module(program, equations, {moved.get(node, node) for node in steps}, following or next_tokens(derived))
 
 
 def onnx_graph(derived: Derived, following: Program | str, diagnostics: Diagnostics, deployment: Deployment) -> Deployed | None:

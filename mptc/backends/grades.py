@@ -12,7 +12,7 @@ from mptc.ir.node import Node, walk
 from mptc.ops.base import Operation
 from mptc.ops.contract import Contract, Sum
 from mptc.ops.leaf import Leaf, Length
-from mptc.ops.region import Region
+from mptc.ops.region import Region, Result, Rows, Some
 
 
 class Grade(IntEnum):
@@ -42,6 +42,10 @@ class Grades:
             return Grade.SCALAR
         if isinstance(op, Operation) and op.is_exact(node):
             return Grade.EXACT
+        if isinstance(op, Some):
+            return self(op.of)
+        if isinstance(op, Result) and isinstance(node.args[0].op, Rows):
+            return self(node.args[0].op.results[op.index])
         if isinstance(op, Leaf | Region):
             return Grade.NUMBER
         least = max(self.known[arg] for arg in node.args)

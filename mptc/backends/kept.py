@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mptc.backends.scopes import Scope, Scopes
 from mptc.ir.axis import Role
 from mptc.ir.node import Node
 from mptc.ir.program import Program
 from mptc.ops.kept import Earlier, Kept
+from mptc.passes.scopes import Scope, Scopes
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from mptc.ir.axis import BATCH, SEQ
 from mptc.ir.node import Node, walk
 from mptc.ops.base import Arrangement, Operation, Order
 from mptc.ops.leaf import Formal, Input, Param
-from mptc.ops.region import Gathered, Loop, Result, passes_of
+from mptc.ops.region import Gathered, Loop, Result, Rows, Some, passes_of
 
 
 class Layout:
@@ -36,14 +36,16 @@ class Layout:
                 return token_major((*order, *(axis for axis in node.axes if axis not in order)))
             case Formal():
                 return token_major(node.axes)
+            case Some(of=of):
+                return self.order(of)
             case Result(index=index):
-                loop = node.args[0].op
-                assert isinstance(loop, Loop)
-                return self._order(loop.formals[index])
+                around = node.args[0].op
+                assert isinstance(around, Loop | Rows)
+                return self._order(around.formals[index]) if isinstance(around, Loop) else self.order(around.results[index])
             case Gathered():
                 passes = passes_of(node)
                 return (passes, *token_major(tuple(axis for axis in node.axes if axis != passes)))
-            case Loop():
+            case Loop() | Rows():
                 return ()
         assert isinstance(node.op, Operation)
         arrangement = node.op.arrange(node, tuple(self.orders[arg] for arg in node.args))

@@ -1,4 +1,4 @@
-"""Scores that no fused attention takes: right, but a number for each pair of tokens is stored."""
+"""Scores of which a number for each pair of tokens is stored: neither fused attention nor rows at a time can take them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from mptc.ir.axis import Role
 from mptc.ir.node import Node
 from mptc.ops.reduce import Softmax
 from mptc.ops.region import everything
+from mptc.passes.remade import remade
+from mptc.passes.rows import Pairs, Turned
 from mptc.source.text import Span
 
 
 def pairs(derived: Derived) -> list[Span]:
     """Where the spec makes softmax weights that are stored, each place once."""
-    weights = [node for node in everything(derived.program.roots) if isinstance(node.op, Softmax) and _quadratic(node)]
+    plain, moved = remade(derived.program, Turned())
+    inside = Pairs(plain).inside
+    weights = [node for node in everything(derived.program.roots) if isinstance(node.op, Softmax) and _quadratic(node) and moved[node] not in inside]
     used = [energy.used for energy in derived.program.energies]
     return list(dict.fromkeys(_place(derived, node, used) for node in weights))
 

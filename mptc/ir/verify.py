@@ -10,7 +10,7 @@ from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Interior, Node
 from mptc.ir.program import Program
 
-Stage = Literal["build", "derive"]
+Stage = Literal["build", "derive", "passes"]
 
 
 class Malformed(Exception):

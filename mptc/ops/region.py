@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mptc.ir.axis import Axis
 from mptc.ir.node import Interior, Node, Type, absent, axes_of, listed, make, walk
 from mptc.ops.base import Operation
+from mptc.ops.leaf import Given
 
 
 class Region(Operation, abstract=True):
@@ -86,8 +87,48 @@ class Loop(Region):
 
 
 @dataclass(frozen=True)
+class Some(Given):
+    """A variable of `Rows`: some of the rows of a value, along the tokens that ask. `key` tells it from every other."""
+
+    of: Node
+    key: int
+
+    def infer(self, *types: Type) -> Type:
+        return self.of.type
+
+    def listed(self, node: Node, names: Sequence[str]) -> str:
+        return "some rows"
+
+
+@dataclass(frozen=True)
+class Rows(Region):
+    """What is made of pairs of tokens, for some of the tokens that ask at a time. Arguments: what those have, of which `formals` are some rows.
+
+    `results` are rows, which are put together, or sums over the tokens that ask, which are `added`. The node itself is no value; `Result` nodes are.
+    """
+
+    formals: tuple[Node, ...]
+    results: tuple[Node, ...]
+    added: tuple[bool, ...]
+
+    def infer(self, *types: Type) -> Type:
+        return Type()
+
+    @property
+    def interior(self) -> Interior:
+        return Interior(self.formals, self.results)
+
+    def fault(self, node: Node, sizes: Mapping[Axis, int]) -> str | None:
+        same = [isinstance(formal.op, Some) and formal.op.of is arg for formal, arg in zip(self.formals, node.args, strict=True)]
+        return None if all(same) else "its variables are not rows of its arguments"
+
+    def listed(self, node: Node, names: Sequence[str]) -> str:
+        return listed("rows", None, names)
+
+
+@dataclass(frozen=True)
 class Result(Region):
-    """One value of a loop's final state."""
+    """One value of a loop's final state, or of what is computed by rows."""
 
     index: int
     type: Type
@@ -96,10 +137,11 @@ class Result(Region):
         return self.type
 
     def fault(self, node: Node, sizes: Mapping[Axis, int]) -> str | None:
-        loop = node.args[0].op
-        if not isinstance(loop, Loop) or self.index >= len(loop.formals):
-            return "it takes no state of a loop"
-        return None if loop.formals[self.index].type == self.type else "its type is not that of the state"
+        around = node.args[0].op
+        if not isinstance(around, Loop | Rows) or self.index >= len(around.results):
+            return "it takes no result of a region"
+        like = around.formals if isinstance(around, Loop) else around.results
+        return None if like[self.index].type == self.type else "its type is not that of the result"
 
     def listed(self, node: Node, names: Sequence[str]) -> str:
         return f"{names[0]}.{self.index}"
@@ -156,7 +198,7 @@ def everything(roots: Iterable[Node], known: set[Node] | None = None) -> Iterato
     """Every node that roots need, those of loops included: arguments before what uses them, a loop's body before the loop."""
     known = set() if known is None else known
     for node in walk(roots, known):
-        if isinstance(node.op, Loop):
-            yield from everything([*node.op.results, *node.op.watched], known)
+        if isinstance(node.op, Loop | Rows):
+            yield from everything(node.op.interior.roots, known)
         known.add(node)
         yield node

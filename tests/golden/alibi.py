@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from copy import copy
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Output(NamedTuple):
@@ -40,7 +42,7 @@ class Layer(nn.Module):
         self.pre_mlp = Parameters(gain=empty(32), bias=empty(32))  # [d], [d]
         self.mlp = Parameters(W_in=empty(128, 32), b_in=empty(128), W_out=empty(32, 128), b_out=empty(32))  # [hidden, d], [hidden], [d, hidden], [d]
 
-    def forward(self, x: Tensor, value: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
+    def forward(self, x: Tensor, slope: Tensor, position: Tensor, wide: torch.dtype, dtype: torch.dtype) -> Tensor:
         pre_attention_gain, pre_attention_bias = self.pre_attention()
         W_q, W_k, W_v, W_o = self.attend_near()
         pre_mlp_gain, pre_mlp_bias = self.pre_mlp()
@@ -49,7 +51,7 @@ class Layer(nn.Module):
         q = F.linear(h, W_q.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
         k = F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
         v = F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
-        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=value.to(dtype)[None, :, :, :].masked_fill(~mask, -torch.inf))  # [batch, head, seq, key]
+        o = by_rows(self.rows, ((position, 0), (q, 1)), (2,), slope, k, v, position, wide, dtype)     # [batch, head, seq, key]
         x = x + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                               # [batch, seq, d]  alibi.mpt:29
         pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  alibi.mpt:30
         x = x + b_out + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)                       # [batch, seq, d]  alibi.mpt:30
@@ -70,6 +72,12 @@ class Layer(nn.Module):
         pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  alibi.mpt:30
         x = x + b_out + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)                       # [batch, seq, d]  alibi.mpt:30
         return x
+
+    def rows(self, here: Tensor, q: Tensor, slope: Tensor, k: Tensor, v: Tensor, position: Tensor, wide: torch.dtype, dtype: torch.dtype) -> Tensor:
+        value = slope[:, None, None] * (position.to(wide) - here.to(wide)[:, None])                   # [head, seq, ctx]
+        mask = here[:, None] >= position                                                              # [seq, ctx]
+        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=value.to(dtype)[None, :, :, :].masked_fill(~mask, -torch.inf))  # [batch, head, seq, key]
+        return o
 
 
 class Model(nn.Module):
@@ -132,10 +140,8 @@ class Model(nn.Module):
         gain, bias = self.layernorm()
         x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  alibi.mpt:26
         slope = torch.exp(-1.3862943611198906 * (1 + torch.arange(4, device=device)).to(wide))        # [head]  alibi.mpt:18
-        value = slope[:, None, None] * (position - position[:, None]).to(wide)                        # [head, seq, ctx]
-        mask = position[:, None] >= position                                                          # [seq, ctx]
         for layer in self.layers:
-            x = layer(x, value, mask, dtype)
+            x = layer(x, slope, position, wide, dtype)
         logits = F.linear(bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), gain, eps=1e-05), self.embed)  # [batch, seq, vocab]  alibi.mpt:32
         evaluated, probes = None, {}
         if loss:
@@ -223,6 +229,30 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
     inside = (ids >= 0) & (ids < table.shape[0])
     rows = F.embedding(torch.where(inside, ids, 0), table.reshape(table.shape[0], -1))
     return (rows * inside[..., None]).reshape((*ids.shape, *table.shape[1:]))
+
+
+def by_rows(
+    compute: Callable[..., Tensor | tuple[Tensor, ...]],
+    rows: tuple[tuple[Tensor, int], ...],
+    joined: tuple[int | None, ...],
+    *whole: object,
+    size: int = 128,
+) -> Tensor | tuple[Tensor, ...]:
+    """What is made of pairs of tokens, for `size` of those that ask at a time: no tensor of all pairs is made, and what training needs is made again.
+
+    `rows`: what those that ask have, and the dimension in which they lie. `joined`: where results are put together; None: they are added.
+    """
+    length = rows[0][0].shape[rows[0][1]]
+    if length <= size or torch.compiler.is_compiling():
+        return compute(*(each for each, _ in rows), *whole)
+    found: list[list[Tensor]] = [[] for _ in joined]
+    for start in range(0, length, size):
+        some = [each.narrow(dim, start, min(size, length - start)) for each, dim in rows]
+        made = checkpoint(compute, *some, *whole, use_reentrant=False) if torch.is_grad_enabled() else compute(*some, *whole)
+        for parts, dim, part in zip(found, joined, (made,) if len(joined) == 1 else made, strict=True):
+            parts[:] = [*parts, part] if dim is not None or not parts else [parts[0] + part]
+    results = tuple(parts[0] if dim is None else torch.cat(parts, dim) for parts, dim in zip(found, joined, strict=True))
+    return results[0] if len(joined) == 1 else results
 
 
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int | tuple[int, ...]) -> Tensor:

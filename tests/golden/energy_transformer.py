@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Output(NamedTuple):
@@ -74,11 +76,11 @@ class Model(nn.Module):
         for _ in range(4):
             g = center_bias + center_gain * F.rms_norm(x - x.mean(-1)[..., None], (64,), eps=1e-05)   # [batch, seq, d]  energy_transformer.mpt:40
             value = F.linear(F.relu(F.linear(g, Xi)), Xi.T)                                           # [batch, seq, d]
-            k = F.linear(g, W_k.flatten(0, 1)).unflatten(-1, (2, 32))                                 # [batch, seq, head, key]  energy_transformer.mpt:17
             q = F.linear(g, W_q.flatten(0, 1)).unflatten(-1, (2, 32))                                 # [batch, seq, head, key]  energy_transformer.mpt:16
-            weights = torch.softmax(0.1767766952966369 * (q.transpose(1, 2) @ k.permute(0, 2, 3, 1)), -1)  # [batch, head, seq, ctx]
-            value2 = F.linear((weights.mT @ q.transpose(1, 2)).transpose(1, 2).flatten(-2), W_k.flatten(0, 1).T)  # [batch, seq, d]
-            value = value + F.linear((weights @ k.transpose(1, 2)).transpose(1, 2).flatten(-2), W_q.flatten(0, 1).T) + value2  # [batch, seq, d]
+            k = F.linear(g, W_k.flatten(0, 1)).unflatten(-1, (2, 32))                                 # [batch, seq, head, key]  energy_transformer.mpt:17
+            value2, value3 = by_rows(self.rows, ((q, 1),), (2, None), k)                              # [batch, head, seq, key], [batch, head, seq, key]
+            value3 = F.linear(value3.transpose(1, 2).flatten(-2), W_k.flatten(0, 1).T)                # [batch, seq, d]
+            value = value + F.linear(value2.transpose(1, 2).flatten(-2), W_q.flatten(0, 1).T) + value3  # [batch, seq, d]
             x = x + value / 10                                                                        # [batch, seq, d]  energy_transformer.mpt:41
         readout = readout_bias + F.rms_norm(x - x.mean(-1)[..., None], (64,), eps=1e-05) * readout_gain  # [batch, seq, d]  energy_transformer.mpt:43
         logits = F.linear(readout, self.embed)                                                        # [batch, seq, vocab]  energy_transformer.mpt:43
@@ -88,6 +90,12 @@ class Model(nn.Module):
         if loss or probe:
             return Evaluation(logits, loss=evaluated, probes=probes)
         return Output(logits)
+
+    def rows(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        weights = torch.softmax(0.1767766952966369 * (q.transpose(1, 2) @ k.permute(0, 2, 3, 1)), -1)  # [batch, head, seq, ctx]
+        value = weights @ k.transpose(1, 2)                                                           # [batch, head, seq, key]
+        value2 = weights.mT @ q.transpose(1, 2)                                                       # [batch, head, seq, key]
+        return value, value2
 
 
 # What the code above is made with.
@@ -148,3 +156,27 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
     inside = (ids >= 0) & (ids < table.shape[0])
     rows = F.embedding(torch.where(inside, ids, 0), table.reshape(table.shape[0], -1))
     return (rows * inside[..., None]).reshape((*ids.shape, *table.shape[1:]))
+
+
+def by_rows(
+    compute: Callable[..., Tensor | tuple[Tensor, ...]],
+    rows: tuple[tuple[Tensor, int], ...],
+    joined: tuple[int | None, ...],
+    *whole: object,
+    size: int = 128,
+) -> Tensor | tuple[Tensor, ...]:
+    """What is made of pairs of tokens, for `size` of those that ask at a time: no tensor of all pairs is made, and what training needs is made again.
+
+    `rows`: what those that ask have, and the dimension in which they lie. `joined`: where results are put together; None: they are added.
+    """
+    length = rows[0][0].shape[rows[0][1]]
+    if length <= size or torch.compiler.is_compiling():
+        return compute(*(each for each, _ in rows), *whole)
+    found: list[list[Tensor]] = [[] for _ in joined]
+    for start in range(0, length, size):
+        some = [each.narrow(dim, start, min(size, length - start)) for each, dim in rows]
+        made = checkpoint(compute, *some, *whole, use_reentrant=False) if torch.is_grad_enabled() else compute(*some, *whole)
+        for parts, dim, part in zip(found, joined, (made,) if len(joined) == 1 else made, strict=True):
+            parts[:] = [*parts, part] if dim is not None or not parts else [parts[0] + part]
+    results = tuple(parts[0] if dim is None else torch.cat(parts, dim) for parts, dim in zip(found, joined, strict=True))
+    return results[0] if len(joined) == 1 else results

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Output(NamedTuple):
@@ -71,11 +73,8 @@ class Model(nn.Module):
         x = lookup(self.embed, tokens) + entries(self.place, position, 0)                             # [batch, seq, d]  hyper_set.mpt:31
         for _ in range(3):
             value = F.rms_norm(F.linear(x, self.W.flatten(0, 1)).unflatten(-1, (4, 8)), (8,), eps=1e-06)  # [batch, seq, head, key]
-            # repel(z): E = Σ_head log Σ_j exp(Σ_key z_i ⊙ z_j)
-            # -∂E/∂z = −Σ_j softmax_j(Σ_key z_i z_j) z_j − Σ_j softmax_i(Σ_key z_j z_i) z_j    hyper_set.mpt:15
-            weights = torch.softmax(value.transpose(1, 2) @ value.permute(0, 2, 3, 1), -1)            # [batch, head, seq, ctx]
-            step = weights @ value.transpose(1, 2) + weights.mT @ value.transpose(1, 2)               # [batch, head, seq, key]
-            x = x - F.linear(step.transpose(1, 2).flatten(-2), self.W.flatten(0, 1).T) * self.alpha   # [batch, seq, d]  hyper_set.mpt:33
+            value2, value3 = by_rows(self.rows, ((value, 1),), (2, None), value)                      # [batch, head, seq, key], [batch, head, seq, key]
+            x = x - F.linear((value2 + value3).transpose(1, 2).flatten(-2), self.W.flatten(0, 1).T) * self.alpha  # [batch, seq, d]  hyper_set.mpt:33
             # attract(u): E = −Σ_hidden relu(u_i)² / 2
             # -∂E/∂u = relu(u_i)    hyper_set.mpt:20
             x = x + self.gamma * F.linear(F.relu(F.rms_norm(F.linear(x, self.D), (48,), eps=1e-06)), self.D.T)  # [batch, seq, d]  hyper_set.mpt:34
@@ -86,6 +85,14 @@ class Model(nn.Module):
         if loss or probe:
             return Evaluation(logits, loss=evaluated, probes=probes)
         return Output(logits)
+
+    def rows(self, value: Tensor, value2: Tensor) -> tuple[Tensor, Tensor]:
+        # repel(z): E = Σ_head log Σ_j exp(Σ_key z_i ⊙ z_j)
+        # -∂E/∂z = −Σ_j softmax_j(Σ_key z_i z_j) z_j − Σ_j softmax_i(Σ_key z_j z_i) z_j    hyper_set.mpt:15
+        weights = torch.softmax(value.transpose(1, 2) @ value2.permute(0, 2, 3, 1), -1)               # [batch, head, seq, ctx]
+        value3 = weights @ value2.transpose(1, 2)                                                     # [batch, head, seq, key]
+        value = weights.mT @ value.transpose(1, 2)                                                    # [batch, head, seq, key]
+        return value3, value
 
 
 # What the code above is made with.
@@ -157,3 +164,27 @@ def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
     taken = rows.gather(shared, places.expand(*places.shape[:-1], rows.shape[-1]))
     rest = table.shape[shared + 1 :]
     return taken.reshape((*index.shape, *rest)) * inside.reshape((*index.shape, *[1] * len(rest)))
+
+
+def by_rows(
+    compute: Callable[..., Tensor | tuple[Tensor, ...]],
+    rows: tuple[tuple[Tensor, int], ...],
+    joined: tuple[int | None, ...],
+    *whole: object,
+    size: int = 128,
+) -> Tensor | tuple[Tensor, ...]:
+    """What is made of pairs of tokens, for `size` of those that ask at a time: no tensor of all pairs is made, and what training needs is made again.
+
+    `rows`: what those that ask have, and the dimension in which they lie. `joined`: where results are put together; None: they are added.
+    """
+    length = rows[0][0].shape[rows[0][1]]
+    if length <= size or torch.compiler.is_compiling():
+        return compute(*(each for each, _ in rows), *whole)
+    found: list[list[Tensor]] = [[] for _ in joined]
+    for start in range(0, length, size):
+        some = [each.narrow(dim, start, min(size, length - start)) for each, dim in rows]
+        made = checkpoint(compute, *some, *whole, use_reentrant=False) if torch.is_grad_enabled() else compute(*some, *whole)
+        for parts, dim, part in zip(found, joined, (made,) if len(joined) == 1 else made, strict=True):
+            parts[:] = [*parts, part] if dim is not None or not parts else [parts[0] + part]
+    results = tuple(parts[0] if dim is None else torch.cat(parts, dim) for parts, dim in zip(found, joined, strict=True))
+    return results[0] if len(joined) == 1 else results

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from copy import copy
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Output(NamedTuple):
@@ -76,20 +78,20 @@ class Model(nn.Module):
             return self.decode(tokens, cache)
         refuse_padding(tokens, True, "tokens holds ids below 0 before others: nrgpt would see this padding as tokens; declare `input mask: []` and view `only(past(h), past(mask))`")
         batch, seq = tokens.shape[:2]
+        wide = torch.float64 if next(self.parameters()).dtype == torch.float64 else torch.float32
         position = torch.arange(seq, device=tokens.device)
         J, alpha = self.total.attraction()
         W_in, W_out = self.total.feedforward()
         x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  nrgpt.mpt:33
-        mask = (position[:, None] >= position) & (position[:, None] - position > 0)                   # [seq, ctx]
         for _ in range(3):
             g = F.rms_norm(x - x.mean(-1)[..., None], (32,), eps=1e-05)                               # [batch, seq, d]  nrgpt.mpt:35
             in_ = F.linear(g, W_in)                                                                   # [batch, seq, hidden]
             value = F.linear(g, J.mT.flatten(0, 1)).unflatten(-1, (4, 32))                            # [batch, seq, head, other]
-            o = F.scaled_dot_product_attention(value.transpose(1, 2), g.unsqueeze(1), g.unsqueeze(1), attn_mask=mask, scale=1, enable_gqa=True)  # [batch, head, seq, other]
-            value = F.linear((o * alpha[:, None, None]).transpose(1, 2).flatten(-2), J.transpose(0, 1).flatten(1))  # [batch, seq, d]
-            value2 = F.linear(F.linear(g, W_out.T) * torch.ops.aten.gelu_backward(torch.ones_like(in_), in_), W_in.T)  # [batch, seq, d]
-            value = F.linear(F.gelu(in_), W_out) + value + value2                                     # [batch, seq, d]
-            x = x + F.linear(value, self.rate)                                                        # [batch, seq, d]  nrgpt.mpt:37
+            o = by_rows(self.rows, ((position, 0), (value, 1)), (2,), g, position, wide)              # [batch, head, seq, other]
+            value2 = F.linear((o * alpha[:, None, None]).transpose(1, 2).flatten(-2), J.transpose(0, 1).flatten(1))  # [batch, seq, d]
+            value3 = F.linear(F.linear(g, W_out.T) * torch.ops.aten.gelu_backward(torch.ones_like(in_), in_), W_in.T)  # [batch, seq, d]
+            value2 = F.linear(F.gelu(in_), W_out) + value2 + value3                                   # [batch, seq, d]
+            x = x + F.linear(value2, self.rate)                                                       # [batch, seq, d]  nrgpt.mpt:37
         logits = F.linear(x, self.embed)                                                              # [batch, seq, vocab]  nrgpt.mpt:39
         evaluated, probes = None, {}
         if loss:
@@ -122,6 +124,11 @@ class Model(nn.Module):
         logits = F.linear(x, self.embed)                                                              # [batch, seq, vocab]  nrgpt.mpt:39
         cache.end()
         return Output(logits)
+
+    def rows(self, here: Tensor, value: Tensor, g: Tensor, position: Tensor, wide: torch.dtype) -> Tensor:
+        mask = (here[:, None] >= position) & (here.to(wide)[:, None] - position.to(wide) > 0)         # [seq, ctx]
+        o = F.scaled_dot_product_attention(value.transpose(1, 2), g.unsqueeze(1), g.unsqueeze(1), attn_mask=mask, scale=1, enable_gqa=True)  # [batch, head, seq, other]
+        return o
 
 
 # What the code above is made with.
@@ -182,6 +189,30 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
     inside = (ids >= 0) & (ids < table.shape[0])
     rows = F.embedding(torch.where(inside, ids, 0), table.reshape(table.shape[0], -1))
     return (rows * inside[..., None]).reshape((*ids.shape, *table.shape[1:]))
+
+
+def by_rows(
+    compute: Callable[..., Tensor | tuple[Tensor, ...]],
+    rows: tuple[tuple[Tensor, int], ...],
+    joined: tuple[int | None, ...],
+    *whole: object,
+    size: int = 128,
+) -> Tensor | tuple[Tensor, ...]:
+    """What is made of pairs of tokens, for `size` of those that ask at a time: no tensor of all pairs is made, and what training needs is made again.
+
+    `rows`: what those that ask have, and the dimension in which they lie. `joined`: where results are put together; None: they are added.
+    """
+    length = rows[0][0].shape[rows[0][1]]
+    if length <= size or torch.compiler.is_compiling():
+        return compute(*(each for each, _ in rows), *whole)
+    found: list[list[Tensor]] = [[] for _ in joined]
+    for start in range(0, length, size):
+        some = [each.narrow(dim, start, min(size, length - start)) for each, dim in rows]
+        made = checkpoint(compute, *some, *whole, use_reentrant=False) if torch.is_grad_enabled() else compute(*some, *whole)
+        for parts, dim, part in zip(found, joined, (made,) if len(joined) == 1 else made, strict=True):
+            parts[:] = [*parts, part] if dim is not None or not parts else [parts[0] + part]
+    results = tuple(parts[0] if dim is None else torch.cat(parts, dim) for parts, dim in zip(found, joined, strict=True))
+    return results[0] if len(joined) == 1 else results
 
 
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int | tuple[int, ...]) -> Tensor:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Output(NamedTuple):
@@ -39,7 +41,7 @@ class Layer(nn.Module):
         self.pre_mlp = Parameters(gain=empty(32))  # [d]
         self.mlp_relu = Parameters(W_in=empty(64, 32), W_out=empty(32, 64))  # [hidden, d], [d, hidden]
 
-    def forward(self, x: Tensor, value: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor, position: Tensor, wide: torch.dtype) -> Tensor:
         pre_attention_gain = self.pre_attention()
         W_q, W_k, W_v, W_o = self.attend_biased()
         pre_mlp_gain = self.pre_mlp()
@@ -48,11 +50,20 @@ class Layer(nn.Module):
         q = F.linear(h, W_q.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
         k = F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
         v = F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
-        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=value.permute(2, 0, 1)[None, :, :, :], scale=1)  # [batch, head, seq, key]
+        o = by_rows(self.rows, ((position, 0), (q, 1)), (2,), bias, k, v, position, wide)             # [batch, head, seq, key]
         x = x + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                               # [batch, seq, d]  t5_bias.mpt:45
         pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  t5_bias.mpt:46
         x = x + F.linear(F.relu(F.linear(pre_mlp, W_in)), W_out)                                      # [batch, seq, d]  t5_bias.mpt:46
         return x
+
+    def rows(self, here: Tensor, q: Tensor, bias: Tensor, k: Tensor, v: Tensor, position: Tensor, wide: torch.dtype) -> Tensor:
+        back = here.to(wide)[:, None] - position.to(wide)                                             # [seq, ctx]  t5_bias.mpt:28
+        n = torch.abs(back)                                                                           # [seq, ctx]  t5_bias.mpt:18
+        far = 4 + torch.floor(0.0001 + 2.232442506204989 * torch.log(n.clamp(min=1) / 4))             # [seq, ctx]  t5_bias.mpt:19
+        value = torch.where(back < 0, 8, 0).to(wide) + torch.where(n < 4, n, far.clamp(max=7))        # [seq, ctx]
+        value = entries(bias, value, 0)                                                               # [seq, ctx, head]
+        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=value.permute(2, 0, 1)[None, :, :, :], scale=1)  # [batch, head, seq, key]
+        return o
 
 
 class Model(nn.Module):
@@ -98,13 +109,8 @@ class Model(nn.Module):
         position = torch.arange(seq, device=tokens.device)
         gain = self.rmsnorm()
         x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  t5_bias.mpt:42
-        back = position[:, None] - position                                                           # [seq, ctx]  t5_bias.mpt:28
-        n = torch.abs(back.to(wide))                                                                  # [seq, ctx]  t5_bias.mpt:18
-        far = 4 + torch.floor(0.0001 + 2.232442506204989 * torch.log(n.clamp(min=1) / 4))             # [seq, ctx]  t5_bias.mpt:19
-        value = torch.where(back < 0, 8, 0).to(wide) + torch.where(n < 4, n, far.clamp(max=7))        # [seq, ctx]
-        value = entries(self.bias, value, 0)                                                          # [seq, ctx, head]
         for layer in self.layers:
-            x = layer(x, value)
+            x = layer(x, self.bias, position, wide)
         hidden_state = F.rms_norm(x, (32,), gain, eps=1e-06)                                          # [batch, seq, d]  t5_bias.mpt:48
         evaluated, probes = None, {}
         if loss:
@@ -183,3 +189,27 @@ def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
     taken = rows.gather(shared, places.expand(*places.shape[:-1], rows.shape[-1]))
     rest = table.shape[shared + 1 :]
     return taken.reshape((*index.shape, *rest)) * inside.reshape((*index.shape, *[1] * len(rest)))
+
+
+def by_rows(
+    compute: Callable[..., Tensor | tuple[Tensor, ...]],
+    rows: tuple[tuple[Tensor, int], ...],
+    joined: tuple[int | None, ...],
+    *whole: object,
+    size: int = 128,
+) -> Tensor | tuple[Tensor, ...]:
+    """What is made of pairs of tokens, for `size` of those that ask at a time: no tensor of all pairs is made, and what training needs is made again.
+
+    `rows`: what those that ask have, and the dimension in which they lie. `joined`: where results are put together; None: they are added.
+    """
+    length = rows[0][0].shape[rows[0][1]]
+    if length <= size or torch.compiler.is_compiling():
+        return compute(*(each for each, _ in rows), *whole)
+    found: list[list[Tensor]] = [[] for _ in joined]
+    for start in range(0, length, size):
+        some = [each.narrow(dim, start, min(size, length - start)) for each, dim in rows]
+        made = checkpoint(compute, *some, *whole, use_reentrant=False) if torch.is_grad_enabled() else compute(*some, *whole)
+        for parts, dim, part in zip(found, joined, (made,) if len(joined) == 1 else made, strict=True):
+            parts[:] = [*parts, part] if dim is not None or not parts else [parts[0] + part]
+    results = tuple(parts[0] if dim is None else torch.cat(parts, dim) for parts, dim in zip(found, joined, strict=True))
+    return results[0] if len(joined) == 1 else results

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from copy import copy
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Output(NamedTuple):
@@ -41,7 +43,7 @@ class Layer(nn.Module):
         self.pre_mlp = Parameters(gain=empty(32))  # [d]
         self.swiglu = Parameters(W_gate=empty(64, 32), W_up=empty(64, 32), W_down=empty(32, 64))  # [hidden, d], [hidden, d], [d, hidden]
 
-    def forward(self, x: Tensor, mask: Tensor, rotation_8: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, x: Tensor, doc: Tensor, rotation_8: tuple[Tensor, Tensor], position: Tensor, wide: torch.dtype) -> Tensor:
         pre_attention_gain = self.pre_attention()
         W_q, W_k, W_v, W_o = self.attention_to()
         pre_mlp_gain = self.pre_mlp()
@@ -50,7 +52,7 @@ class Layer(nn.Module):
         q = rope(F.linear(h, W_q.flatten(0, 2)).unflatten(-1, (2, 2, 8)).permute(0, 2, 3, 1, 4), rotation_8)  # [batch, kv, group, seq, key]  std.mpt:33
         k = rope(F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (2, 8)).transpose(1, 2), rotation_8)    # [batch, kv, seq, key]  std.mpt:34
         v = F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (2, 8))                                      # [batch, seq, kv, key]
-        o = F.scaled_dot_product_attention(q.flatten(1, 2), k, v.transpose(1, 2), attn_mask=mask[:, None, :, :], enable_gqa=True).unflatten(1, (2, 2))  # [batch, kv, group, seq, key]
+        o = by_rows(self.rows, ((doc, 1), (position, 0), (q, 3)), (3,), doc, k, v, position, wide)    # [batch, kv, group, seq, key]
         x = x + F.linear(o.permute(0, 3, 1, 2, 4).flatten(-3), W_o.flatten(1))                        # [batch, seq, d]  windowed_documents.mpt:24
         pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  windowed_documents.mpt:25
         x = x + F.linear(F.linear(pre_mlp, W_up) * F.silu(F.linear(pre_mlp, W_gate)), W_down)         # [batch, seq, d]  windowed_documents.mpt:25
@@ -71,6 +73,12 @@ class Layer(nn.Module):
         pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  windowed_documents.mpt:25
         x = x + F.linear(F.linear(pre_mlp, W_up) * F.silu(F.linear(pre_mlp, W_gate)), W_down)         # [batch, seq, d]  windowed_documents.mpt:25
         return x
+
+    def rows(self, doc: Tensor, here: Tensor, q: Tensor, doc2: Tensor, k: Tensor, v: Tensor, position: Tensor, wide: torch.dtype) -> Tensor:
+        value = here.to(wide)[:, None] - position.to(wide) < 4                                        # [seq, ctx]
+        mask = (here[:, None] >= position) & (value) & (doc2[:, None] == doc[..., None])              # [batch, seq, ctx]
+        o = F.scaled_dot_product_attention(q.flatten(1, 2), k, v.transpose(1, 2), attn_mask=mask[:, None, :, :], enable_gqa=True).unflatten(1, (2, 2))  # [batch, kv, group, seq, key]
+        return o
 
 
 class Model(nn.Module):
@@ -126,13 +134,13 @@ class Model(nn.Module):
                 raise ValueError("with a cache there is neither loss nor probes")
             return self.decode(tokens, doc, cache)
         batch, seq = tokens.shape[:2]
+        wide = torch.float64 if next(self.parameters()).dtype == torch.float64 else torch.float32
         position = torch.arange(seq, device=tokens.device)
         rotation_8 = rotation(seq, 8, 10000.0, next(self.parameters()))
         gain = self.rmsnorm()
         x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  windowed_documents.mpt:21
-        mask = (position[:, None] >= position) & (position[:, None] < position + 4) & (doc[:, None] == doc[..., None])  # [batch, seq, ctx]
         for layer in self.layers:
-            x = layer(x, mask, rotation_8)
+            x = layer(x, doc, rotation_8, position, wide)
         logits = F.linear(F.rms_norm(x, (32,), gain, eps=1e-06), self.unembed)                        # [batch, seq, vocab]  windowed_documents.mpt:27
         evaluated, probes = None, {}
         if loss:
@@ -230,6 +238,30 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
     inside = (ids >= 0) & (ids < table.shape[0])
     rows = F.embedding(torch.where(inside, ids, 0), table.reshape(table.shape[0], -1))
     return (rows * inside[..., None]).reshape((*ids.shape, *table.shape[1:]))
+
+
+def by_rows(
+    compute: Callable[..., Tensor | tuple[Tensor, ...]],
+    rows: tuple[tuple[Tensor, int], ...],
+    joined: tuple[int | None, ...],
+    *whole: object,
+    size: int = 128,
+) -> Tensor | tuple[Tensor, ...]:
+    """What is made of pairs of tokens, for `size` of those that ask at a time: no tensor of all pairs is made, and what training needs is made again.
+
+    `rows`: what those that ask have, and the dimension in which they lie. `joined`: where results are put together; None: they are added.
+    """
+    length = rows[0][0].shape[rows[0][1]]
+    if length <= size or torch.compiler.is_compiling():
+        return compute(*(each for each, _ in rows), *whole)
+    found: list[list[Tensor]] = [[] for _ in joined]
+    for start in range(0, length, size):
+        some = [each.narrow(dim, start, min(size, length - start)) for each, dim in rows]
+        made = checkpoint(compute, *some, *whole, use_reentrant=False) if torch.is_grad_enabled() else compute(*some, *whole)
+        for parts, dim, part in zip(found, joined, (made,) if len(joined) == 1 else made, strict=True):
+            parts[:] = [*parts, part] if dim is not None or not parts else [parts[0] + part]
+    results = tuple(parts[0] if dim is None else torch.cat(parts, dim) for parts, dim in zip(found, joined, strict=True))
+    return results[0] if len(joined) == 1 else results
 
 
 def rotation_at(position: Tensor, size: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,7 @@ from tests.programs.values import BATCH, Array, Arrays, directions, memories, nu
 FORWARD, GRADIENT = 1e-9, 1e-6
 STEPS = (2e-4, 1e-4, 5e-5)
 TRIES = 4  # of other numbers, where a kink or a jump lies too near
+ROWS = 2  # of pairs of tokens at a time, so that there are several blocks of them
 TAME = 1e4  # beyond, float64 cannot tell
 
 
@@ -116,6 +117,7 @@ def compiled(text: str) -> Compiled:
     derived = derive(raw)
     verify(derived.program, "derive")
     made = torch_text(derived)
+    made = made.replace("size: int = 128", f"size: int = {ROWS}")
     assert model is not None
     return Compiled(model, raw, made, as_module("m", made))
 

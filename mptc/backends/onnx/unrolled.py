@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mptc.backends.asked import needed
 from mptc.backends.deployment import MOST, TooLarge
 from mptc.backends.layout import token_major
 from mptc.backends.onnx.graph import Graph, NodeSite
-from mptc.backends.scopes import Scope, Scopes
 from mptc.ir.axis import Axis, Role
 from mptc.ir.node import Kind, Node
 from mptc.ir.path import Path, stored
@@ -21,6 +19,8 @@ from mptc.ops.leaf import Input, Param
 from mptc.ops.onnx_value import common, expanded, number, singles
 from mptc.ops.region import Gathered, Loop, Result, everything, passes_of
 from mptc.ops.site import Element, Value
+from mptc.passes.asked import needed
+from mptc.passes.scopes import Scope, Scopes
 from mptc.source.text import Span
 
 

@@ -95,6 +95,7 @@ def _page(program: Program, written: Module, model: Class, decoding: Program | s
         "undecodable": decoding if isinstance(decoding, str) else "",
         "kept": _kept(next_) if next_ else {},
         "copies": any("copy(" in helper for helper in helpers),
+        "checkpoints": any("checkpoint(" in helper for helper in helpers),
         "inputs": [(node.op.label, _type_text(node)) for node in program.inputs if isinstance(node.op, Input)],
         "outputs": [(output.name, _axes_text(output.order)) for output in program.outputs],
         "helpers": helpers,
@@ -104,6 +105,7 @@ def _page(program: Program, written: Module, model: Class, decoding: Program | s
                 "init": _init(program, made, written),
                 "doc": _doc(program, made, written),
                 "calls": [_call(call, made is model) for call in (made, *made.others) if call.lines],
+                "methods": [{"name": each.name, **_call(each, False)} for call in (made, *made.others) for each in call.methods],
                 "decodes": _decodes(next_, made, made is model) if next_ else [],
             }
             for made in classes

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from mptc.backends.asked import Asked
 from mptc.backends.kept import Entry, entries, keeps, labels
 from mptc.backends.layout import Layout
-from mptc.backends.scopes import Scope
 from mptc.backends.torch.function import Class, Function, ambient_name
 from mptc.backends.torch.lines import Comments, Plan
 from mptc.backends.torch.modules import Module, passes, plan_of
@@ -20,6 +18,8 @@ from mptc.ir.node import Kind, Node
 from mptc.ir.program import Program
 from mptc.ops.leaf import Input
 from mptc.ops.region import Loop
+from mptc.passes.asked import Asked
+from mptc.passes.scopes import Scope
 
 
 class Decoding(Function):

@@ -7,21 +7,22 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from mptc.backends.asked import Asked
-from mptc.backends.scopes import Scope
 from mptc.backends.torch.lines import Writer, beside
 from mptc.backends.torch.names import Names, camel
 from mptc.backends.torch.site import cast, reordered
-from mptc.ir.axis import BATCH, Axis, Role
+from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Kind, Node
 from mptc.ir.program import Parameter, Program
 from mptc.ops.base import Order
 from mptc.ops.leaf import Formal, Input, Param, length
-from mptc.ops.region import Gathered, Loop, Result
+from mptc.ops.region import Gathered, Loop, Result, Rows, Some
+from mptc.passes.asked import Asked
+from mptc.passes.scopes import Scope
 
 if TYPE_CHECKING:
     from mptc.backends.torch.modules import Module
 
+GIVEN = (Formal, Some, Result, Gathered, Param, Input)
 AMBIENT = ("batch", "seq", "length", "dtype", "wide", "device", "position", "rotation", "seen", "cache")
 
 
@@ -43,6 +44,7 @@ class Class:
     tied: dict[str, str] = field(default_factory=dict)  # its own parameters that ties of single copies join, and what they are called
     stacks: dict[str, str] = field(default_factory=dict)  # from further out, by path, and what they are called
     others: list[Class] = field(default_factory=list)
+    methods: list[Class] = field(default_factory=list)  # what is computed by rows
 
     def __post_init__(self) -> None:
         self.names = Counter(parameter.path.rpartition(".")[2] for site in self.sites.values() for parameter in site.parameters)
@@ -122,7 +124,7 @@ class Function(Writer):
     def code(self, node: Node) -> str:
         home = self.plan.scopes.home.get(node)
         elsewhere = home is not None and home.function is not self.made.scope
-        if node not in self.text and elsewhere and (node in self.plan.assigned or isinstance(node.op, Formal | Result | Gathered | Param | Input)):
+        if node not in self.text and elsewhere and (node in self.plan.assigned or isinstance(node.op, GIVEN)):
             return self.capture(node)
         return super().code(node)
 
@@ -139,6 +141,8 @@ class Function(Writer):
             lines: list[str] = []
             if isinstance(node.op, Loop):
                 lines += self.loop(node)
+            elif isinstance(node.op, Rows):
+                lines += self.by_rows(node, node.op)
             elif node in self.plan.assigned and node not in self.text:
                 lines += [comment for part in self.plan.line_of(node) for comment in self.comments.before(part)]
                 lines.append(self.line(node))
@@ -152,6 +156,31 @@ class Function(Writer):
             return ""
         self.made.flags |= asked
         return " or ".join(sorted(asked))
+
+    def by_rows(self, node: Node, op: Rows) -> list[str]:
+        """The call of what is computed by rows: a method of its own, as training computes it once more and names may by then mean something else."""
+        body = self.plan.scopes.bodies[node]
+        inner = type(self)(self.module, Class(self.module.method_name(self.made.path), body, self.made.path), Names())
+        made = inner.made
+        for formal in op.formals:
+            inner.text[formal] = inner.names.take(inner.hint(formal))
+        made.arguments = [inner.text[formal] for formal in op.formals]
+        made.lines = inner.scope(body, self.module.needs.of(node))
+        made.lines.append(f"return {', '.join(inner.code(result) for result in op.results)}")
+        made.arguments += [*(inner.text[each] for each in made.captured), *map(ambient_name, made.ambient)]
+        made.returns = ["Tensor"] * len(op.results)
+        self.made.methods.append(made)
+        rows = [f"({self.code(arg)}, {self.layout.order(arg).index(SEQ)})" for arg in node.args]
+        joined = ["None" if added else str(self.layout.order(each).index(SEQ)) for each, added in zip(op.results, op.added, strict=True)]
+        whole = [*map(self.code, made.captured), *map(self.provide, made.ambient)]
+        given = ", ".join([f"self.{made.name}", *(f"({', '.join(each)}{',' if len(each) == 1 else ''})" for each in (rows, joined)), *whole])
+        self.spend(node)
+        users = {user.op.index: user for user, _ in self.plan.uses.get(node, []) if isinstance(user.op, Result)}
+        for user in users.values():
+            self.text[user] = self.names.take(self.hint(user))
+        names = ", ".join(self.text[users[index]] if index in users else "_" for index in range(len(op.results)))
+        orders = ", ".join(f"[{', '.join(map(str, self.layout.order(each)))}]" for each in op.results)
+        return [f"{names} = {self.provide('by_rows')}({given})\t# {orders}"]
 
     def line(self, node: Node) -> str:
         return beside(self.assign(node), self.layout.order(node), self.module.place(node))

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mptc.backends.layout import Layout
-from mptc.backends.scopes import Scope, Scopes
 from mptc.backends.torch.names import Names
 from mptc.backends.torch.site import TorchSite
 from mptc.ir.axis import SEQ, Axis
@@ -16,20 +15,22 @@ from mptc.ops.contract import Contract
 from mptc.ops.kept import Place, after_parameter
 from mptc.ops.leaf import Formal, Input, Length, Mask, Param, Position
 from mptc.ops.reduce import Lse, Softmax
-from mptc.ops.region import Gathered, Loop, Result
+from mptc.ops.region import Gathered, Loop, Result, Rows, Some
 from mptc.ops.rotary import Rope
 from mptc.ops.stream import Stream
+from mptc.passes.scopes import Scope, Scopes
 from mptc.source.text import Span
 
 HEAVY = 5  # operations on one line
 WIDTH = 112  # characters of an expression
 ROLES: list[tuple[type, str]] = [(Stream, "o"), (Softmax, "weights"), (Lse, "lse"), (Mask, "mask"), (Place, "places"), (Rope, "rotated")]
+LEAVES = (Param, Input, Formal, Some, Result, Gathered, Position, Length)
 
 
 def is_leaf(node: Node) -> bool:
     if isinstance(node.op, Place):
         return node.op.axis == SEQ
-    return isinstance(node.op, Param | Input | Formal | Result | Gathered | Position | Length) or (isinstance(node.op, Contract) and not node.args)
+    return isinstance(node.op, LEAVES) or (isinstance(node.op, Contract) and not node.args)
 
 
 def is_rename(node: Node) -> bool:
@@ -63,10 +64,9 @@ class Plan:
         for node, home in self.scopes.home.items():
             for arg in node.args if not is_rename(node) else ():
                 self._use(arg, node, home)
-        for loop, body in self.scopes.bodies.items():
-            assert isinstance(loop.op, Loop)
-            for result in (*loop.op.results, *loop.op.watched):
-                self._use(result, loop, body)
+        for region, body in self.scopes.bodies.items():
+            for root in region.op.interior.roots if region.op.interior else ():
+                self._use(root, region, body)
         for node in self.scopes.home:
             self._decide(node)
 
@@ -76,7 +76,7 @@ class Plan:
 
     def _decide(self, node: Node) -> None:
         """A line for what the spec names, what is used twice or further in, what is heavy."""
-        if is_leaf(node) or isinstance(node.op, Loop):
+        if is_leaf(node) or isinstance(node.op, Loop | Rows):
             self.weight[node] = 0
             return
         uses = self.uses.get(node, [])
@@ -95,7 +95,7 @@ class Plan:
         pending = list(node.args)
         while pending:
             part = pending.pop()
-            if part not in self.assigned and not is_leaf(part) and not isinstance(part.op, Loop):
+            if part not in self.assigned and not is_leaf(part) and not isinstance(part.op, Loop | Rows):
                 parts.append(part)
                 pending.extend(part.args)
         return parts
@@ -147,9 +147,13 @@ class Writer(ABC):
     def hint(self, node: Node) -> str:
         if node in self.plan.names:
             return self.plan.names[node]
-        for kind, role in ROLES:
-            if isinstance(node.op, kind):
-                return role
+        role = next((role for kind, role in ROLES if isinstance(node.op, kind)), None)
+        if role is not None:
+            return role
+        if isinstance(node.op, Some):
+            return "here" if isinstance(node.op.of.op, Position) else self.hint(node.op.of)
+        if isinstance(node.op, Result) and isinstance(node.args[0].op, Rows):
+            return self.hint(node.args[0].op.results[node.op.index])
         return after_parameter(node) or ("step" if node in self.comments.steps else "value")
 
     def assign(self, node: Node) -> str:
@@ -192,7 +196,7 @@ class Writer(ABC):
         pending = [user for user, _ in self.plan.uses.get(node, [])]
         while pending:
             user = pending.pop()
-            own = user in self.plan.assigned or isinstance(user.op, Loop)
+            own = user in self.plan.assigned or isinstance(user.op, Loop | Rows)
             if own or user in self.plan.roots:
                 readers.add(user)
             if not own:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
-from mptc.backends.asked import Asked, Needs
 from mptc.backends.layout import Layout
-from mptc.backends.scopes import Scope, Scopes
 from mptc.backends.torch.function import Class, Function, Site, ambient_name, label_of
-from mptc.backends.torch.lines import Comments, Plan
+from mptc.backends.torch.lines import Comments, Plan, seen_through
 from mptc.backends.torch.names import Names, camel
 from mptc.ir.node import Node
 from mptc.ir.program import Parameter, Program
-from mptc.ops.region import Loop, everything
+from mptc.ops.region import Loop, Rows, everything
+from mptc.passes.asked import Asked, Needs
+from mptc.passes.scopes import Scope, Scopes
 
 PASSES = 6  # of writing a module again, each breaking the lines that the one before found too long
 Written = TypeVar("Written")
@@ -21,7 +22,12 @@ Written = TypeVar("Written")
 
 def plan_of(program: Program) -> Plan:
     """What gets a line: among others, what is put out and what a loop hands on."""
-    states = {result for node in everything(program.roots) if isinstance(node.op, Loop) for result in node.op.results}
+    states: set[Node] = set()
+    for node in everything(program.roots):
+        if isinstance(node.op, Loop | Rows):
+            states.update(node.op.results)
+        if isinstance(node.op, Rows):
+            states.update(map(seen_through, node.args))
     return Plan(Scopes(program.roots), program.names, {output.node for output in program.outputs} | states, set(program.roots))
 
 
@@ -49,11 +55,17 @@ class Module:
         self.classes: list[Class] = []
         self.stacks: dict[str, Class] = {}  # by path
         self.tied = {path.stem for tie in program.ties for path in (tie.path, tie.home)}
+        self._methods: Counter[str] = Counter()
         self._below: dict[str, list[Parameter]] = {}
         for parameter in program.parameters:
             owner = parameter.path.rpartition("[*].")
             self._below.setdefault(owner[0] + owner[1], []).append(parameter)
         self._names: set[str] = {"Model", "Output", "Evaluation", "Parameters"}
+
+    def method_name(self, path: str) -> str:
+        """Of what is computed by rows in the class at a path."""
+        self._methods[path] += 1
+        return f"rows{self._methods[path] if self._methods[path] > 1 else ''}"
 
     def place(self, node: Node) -> str:
         """Where the spec says a value: `file.mpt:line`."""

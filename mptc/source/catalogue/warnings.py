@@ -7,17 +7,19 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         "W0601",
         "a score for each pair of tokens",
-        "Fused attention needs memory linear in the length of the sequence, but it takes only a softmax over one context of one bilinear term and a "
-        "bias, whatever its spelling. Any other score, and weights that are used twice (as where an energy views its own variable through `all`), "
-        "are right but are stored for every pair of tokens.",
+        "Fused attention needs memory linear in length, but it takes only a softmax over one context of one bilinear term and a bias, whatever "
+        "its spelling. Where the tokens of the sequence ask, any other score is computed for some of them at a time, in linear memory too. What "
+        "the tokens of a memory ask one another, and what is put out, is right but is stored for every pair of tokens.",
         """\
+context notes
+context other
 dim d = 4
-energy capped(x: [d] | c: [ctx, d]) {
-  minimize -logsumexp[ctx](tanh(sum[d](x * c)))
-}
-model m {
-  input x: [d]
-  output y = x - grad capped(x | past(x))
+model m bidirectional {
+  input x:       [d]
+  input written: [notes, d] per sequence
+  seen = written[notes -> other]
+  m = sum[other](softmax[other](tanh(sum[d](written * seen))) * seen)
+  output y = x * sum[notes](m)
 }
 """,
     ),

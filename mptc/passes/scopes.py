@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from mptc.ir.node import Node
 from mptc.ops.chance import Dropout
 from mptc.ops.leaf import Formal, Param
-from mptc.ops.region import Loop, everything
+from mptc.ops.region import Loop, Rows, Some, everything
 
 
 @dataclass(eq=False)
 class Scope:
-    """The body of the model or of a loop. `nodes`: what is computed in it, arguments first; a loop among them is its own scope inside."""
+    """The body of the model, of a loop, or of what is computed by rows.
+
+    `nodes`: what is computed in it, arguments first; a loop among them is its own scope inside.
+    """
 
     loop: Node | None
     parent: Scope | None
@@ -26,8 +29,8 @@ class Scope:
 
     @property
     def function(self) -> Scope:
-        """The scope whose generated function this one's lines stand in: a stack's copy, or the model."""
-        if self.parent is None or (self.op is not None and self.op.label is not None):
+        """The scope whose generated function this one's lines stand in: a stack's copy, what is computed by rows, or the model."""
+        if self.parent is None or (self.op is not None and self.op.label is not None) or (self.loop is not None and isinstance(self.loop.op, Rows)):
             return self
         return self.parent.function
 
@@ -50,23 +53,23 @@ class Scopes:
         for node in order:
             home = self.home[node] = self._deepest(node)
             home.nodes.append(node)
-            if isinstance(node.op, Loop):
+            if isinstance(node.op, Loop | Rows):
                 self._body(node)
 
     def _changes(self, node: Node) -> frozenset[Key]:
         """What a value changes with. A loop as a whole does not change with its own variables."""
         inherited = frozenset[Key]().union(*(self._needs[arg] for arg in node.args))
         match node.op:
-            case Formal(key=key):
+            case Formal(key=key) | Some(key=key):
                 return frozenset({key})
             case Param(stacks=stacks):
                 return frozenset(stacks)
             case Dropout(inside=key) if key is not None:
                 return inherited | {key}
-            case Loop():
-                inside = frozenset[Key]().union(*(self._needs[result] for result in (*node.op.results, *node.op.watched)))
-                keys = {formal.op.key for formal in node.op.formals if isinstance(formal.op, Formal)}
-                keys |= set(node.op.stacks[-1:]) if node.op.label is not None else set()
+            case Loop() | Rows():
+                inside = frozenset[Key]().union(*(self._needs[root] for root in node.op.interior.roots))
+                keys = {formal.op.key for formal in node.op.formals if isinstance(formal.op, Formal | Some)}
+                keys |= set(node.op.stacks[-1:]) if isinstance(node.op, Loop) and node.op.label is not None else set()
                 self._loops.update(dict.fromkeys(keys, node))
                 return (inherited | inside) - keys
         return inherited

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mptc.ir.node import Node
 from mptc.ir.program import Program
-from mptc.ops.region import Gathered, Loop
+from mptc.ops.region import Gathered, Loop, Rows
 
 Asked = frozenset[str]  # of "loss" and "probe"; with "output", the value is always computed
 
@@ -34,7 +34,7 @@ def needed(roots: Sequence[Node]) -> set[Node]:
         found.add(node)
         pending += node.args
         match node.op:
-            case Loop(results=results):
+            case Loop(results=results) | Rows(results=results):
                 pending += results
             case Gathered(index=index):
                 loop = node.args[0].op

@@ -1,0 +1,255 @@
+"""Values of pairs of tokens, for some of the tokens that ask at a time: nothing that is quadratic in length is ever whole.
+
+A value that varies along the sequence and a context has a number for each pair. What is made of such values and is itself none (a sum or an attention
+over the context, a log-sum-exp, a sum over those that ask) leaves them. Everything between goes into a region: row i of it needs row i alone of what
+the tokens that ask have, and all of what is seen. So any score, whatever its form, is exact in memory linear in length, as a fused attention is: a
+softmax is whole in its row. (Dao et al., arXiv 2205.14135, run the same product by blocks of both.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from mptc.ir.axis import SEQ, Axis, Role
+from mptc.ir.node import Node, make
+from mptc.ir.program import Program
+from mptc.ops.chance import Dropout
+from mptc.ops.choose import Entry, Lookup
+from mptc.ops.compare import Compare, Extreme, Where
+from mptc.ops.contract import Contract, Label, Operand, Sum, contract, number, renamed, total
+from mptc.ops.elementwise import Map
+from mptc.ops.leaf import Mask, Position, fresh
+from mptc.ops.norm import Rms, Rstd
+from mptc.ops.reduce import Lse, Max, Softmax
+from mptc.ops.region import Loop, Result, Rows, Some, everything
+from mptc.ops.stream import Stream
+from mptc.passes.asked import Needs
+from mptc.passes.remade import Remaker, remade
+from mptc.passes.scopes import Scopes
+
+POINTWISE = (Sum, Map, Compare, Extreme, Where, Dropout, Mask)
+Part = tuple[Node, tuple[Label, ...], Fraction]
+ALONG = (Softmax, Lse, Max, Rms, Rstd)  # `over` some axes, along all others one by one
+
+
+def rows(program: Program) -> tuple[Program, Mapping[Node, Node]]:
+    """The program with its pairs in regions, and what each of its nodes has become."""
+    plain, first = remade(program, Turned())
+    regions = Regions(plain)
+    made, then = remade(plain, regions)
+    inner = regions.inner
+    moved = {node: then.get(other) or inner.get(other, other) for node, other in first.items()}
+    names = {moved[node]: name for node, name in program.names.items() if node in moved}
+    spans = {moved[node]: span for node, span in program.spans.items() if node in moved}
+    return replace(made, names={**program.names, **names}, spans={**program.spans, **spans}), moved
+
+
+def is_pair(node: Node) -> bool:
+    """Whether there is a value for each pair of a token of the sequence and another."""
+    return SEQ in node.axes and sum(axis.role in (Role.TOKEN, Role.CONTEXT) for axis in node.axes) > 1
+
+
+# -- what goes into regions ------------------------------------------------------------------------------
+
+
+class Turned(Remaker):
+    """A product of what is seen from the other side (the tokens that are seen called `seq`, those that ask `seq'`) is one of that as it was."""
+
+    def made(self, node: Node) -> Node:
+        op = node.op
+        if not isinstance(op, Contract) or op.renames:
+            return super().made(node)
+        parts: list[Part] = []
+        for arg, operand in zip(node.args, op.operands, strict=True):
+            labels = operand.labels
+            while isinstance(arg.op, Contract) and arg.op.renames and any(axis.role is Role.TOKEN and axis != SEQ for axis in arg.axes):
+                back = dict(zip(arg.axes, labels, strict=True))
+                labels = tuple(back[own] for own in arg.op.operands[0].labels if isinstance(own, Axis))
+                (arg,) = arg.args
+            parts.append((self.new[arg], labels, operand.power))
+        return super().made(node) if all(part[0] is self.new[arg] for part, arg in zip(parts, node.args, strict=True)) else contract(op.coef, parts)
+
+
+class Pairs:
+    """`inside`: the values of pairs that nothing needs whole. `exits`: what is made of them and is none itself."""
+
+    def __init__(self, program: Program) -> None:
+        self.order = list(everything(program.roots))
+        self.inside = {node for node in self.order if is_pair(node) and _by_rows(node)}
+        kept = {*program.roots, *(root for node in self.order if isinstance(node.op, Loop) for root in (*node.op.results, *node.op.watched))}
+        whole = [node for node in self.inside if node in kept]
+        whole += [arg for node in self.order if node not in self.inside and not self._leaves(node) for arg in node.args if arg in self.inside]
+        while whole:
+            node = whole.pop()
+            if node in self.inside:
+                self.inside.remove(node)
+                whole += node.args
+        self.exits = [node for node in self.order if node not in self.inside and any(arg in self.inside for arg in node.args)]
+
+    def _leaves(self, node: Node) -> bool:
+        """Whether rows of pairs make rows of a node that is no pair, or parts of a sum over the tokens that ask."""
+        op = node.op
+        if is_pair(node):
+            return False
+        if isinstance(op, Contract):
+            labels = {_asker(arg, operand) for arg, operand in zip(node.args, op.operands, strict=True) if is_pair(arg)}
+            return len(labels) == 1 and (labels == {SEQ} or all(isinstance(label, int) for label in labels))
+        if isinstance(op, Stream):
+            return op.asker == SEQ and not any(map(is_pair, node.args[:3]))
+        return isinstance(op, ALONG) and SEQ not in op.over
+
+
+def _by_rows(node: Node) -> bool:
+    """Whether row i of a pair needs row i alone of its arguments, along the tokens that ask."""
+    op = node.op
+    if isinstance(op, Contract):
+        return all(_asker(arg, operand) == SEQ for arg, operand in zip(node.args, op.operands, strict=True) if is_pair(arg))
+    if isinstance(op, Lookup | Entry):
+        return op.axis != SEQ and SEQ not in node.args[0].axes
+    return isinstance(op, POINTWISE) or (isinstance(op, ALONG) and SEQ not in op.over)
+
+
+def _asker(arg: Node, operand: Operand) -> Label | None:
+    """What the tokens that ask are called in a product."""
+    return operand.labels[arg.axes.index(SEQ)] if SEQ in arg.axes else None
+
+
+def _asks(node: Node, place: int) -> bool:
+    """Whether the tokens that an argument has are those that ask."""
+    arg, op = node.args[place], node.op
+    if SEQ not in arg.axes:
+        return False
+    if isinstance(op, Contract):
+        return _asker(arg, op.operands[place]) == _asker_of(node)
+    return place not in (1, 2) if isinstance(op, Stream) else True
+
+
+def _asker_of(node: Node) -> Label | None:
+    """What a node calls the tokens that ask; in a sum over them, a number."""
+    if not isinstance(node.op, Contract):
+        return SEQ
+    return next((_asker(arg, operand) for arg, operand in zip(node.args, node.op.operands, strict=True) if is_pair(arg)), SEQ)
+
+
+def _reached(pairs: Pairs) -> dict[Node, frozenset[Node]]:
+    """For each node the exits that it needs."""
+    found: dict[Node, frozenset[Node]] = {}
+    exits = set(pairs.exits)
+    for node in pairs.order:
+        below = [*node.args, *(node.op.interior.roots if node.op.interior else ())]
+        found[node] = frozenset().union(*(found[arg] | ({arg} & exits) for arg in below))
+    return found
+
+
+# -- the regions -----------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Region:
+    """`exits` that share what is heavy. `given`: rows of what is outside, by what they are rows of. `node`: of the new program, once it is made."""
+
+    exits: list[Node]
+    cone: set[Node]
+    given: dict[Node, Node] = field(default_factory=dict)
+    node: Node | None = None
+
+
+class Regions(Remaker):
+    """Puts pairs into regions. `inner`: what nodes inside have become, in one of the regions they are in."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        self.pairs = pairs = Pairs(program)
+        self.inner: dict[Node, Node] = {}
+        self.asked, self.scopes = Needs(program), Scopes(program.roots)
+        self.position = next((node for node in pairs.order if isinstance(node.op, Position)), make(Position()))
+        self.new[self.position] = self.position
+        self.region: dict[Node, Region] = {}
+        self._group()
+
+    def _group(self) -> None:
+        """Exits that share a heavy value are computed together, where none needs another."""
+        below = _reached(self.pairs)
+        regions: list[Region] = []
+        for node in self.pairs.exits:
+            cone = self._cone(node)
+            heavy = {each for each in cone if isinstance(each.op, ALONG) or (isinstance(each.op, Contract) and each.op.bound)}
+            fit = (region for region in regions if heavy & region.cone and self._together(node, region.exits, below[node]))
+            found = next(fit, None)
+            if found is None:
+                found = Region([], set())
+                regions.append(found)
+            found.exits.append(node)
+            found.cone |= cone
+            self.region[node] = found
+
+    def _together(self, node: Node, exits: list[Node], below: frozenset[Node]) -> bool:
+        """Whether an exit stands where others do, for the same purpose, and needs none of them."""
+        same = self.asked.of(node) == self.asked.of(exits[0]) and self.scopes.home[node] is self.scopes.home[exits[0]]
+        return same and not below & set(exits)
+
+    def _cone(self, node: Node) -> set[Node]:
+        found: set[Node] = set()
+        pending = [arg for arg in node.args if arg in self.pairs.inside]
+        while pending:
+            each = pending.pop()
+            if each not in found:
+                found.add(each)
+                pending += [arg for arg in each.args if arg in self.pairs.inside]
+        return found
+
+    # -- outside --------------------------------------------------------------------------------------
+
+    def needed(self, node: Node) -> Iterator[Node]:
+        if node not in self.region:
+            yield from super().needed(node)
+            return
+        region = self.region[node]
+        for each in (*region.exits, *region.cone):
+            yield from (arg for arg in each.args if arg not in region.cone)
+
+    def made(self, node: Node) -> Node:
+        if node not in self.region:
+            return super().made(node)
+        region = self.region[node]
+        return make(Result(region.exits.index(node), node.type), self._whole(region), span=node.span)
+
+    # -- inside ---------------------------------------------------------------------------------------
+
+    def _whole(self, region: Region) -> Node:
+        if region.node is None:
+            copies: dict[Node, Node] = {}
+            for node in self.pairs.order:
+                if node in region.cone or node in region.exits:
+                    copies[node] = self._inside(region, node, copies)
+            self.inner.update(copies)
+            results = tuple(copies[node] for node in region.exits)
+            added = tuple(isinstance(_asker_of(node), int) for node in region.exits)
+            region.node = make(Rows(tuple(region.given.values()), results, added), *region.given)
+        return region.node
+
+    def _inside(self, region: Region, node: Node, copies: Mapping[Node, Node]) -> Node:
+        args = []
+        for place, arg in enumerate(node.args):
+            if arg in region.cone:
+                args.append(copies[arg])
+            else:
+                args.append(self._some(region, self.new[arg]) if _asks(node, place) else self.new[arg])
+        op = node.op
+        if isinstance(op, Mask) and (op.past or op.window is not None):
+            return make(Mask(op.over), *self._limits(region, op), *args, span=node.span)
+        return make(op, *args, span=node.span)
+
+    def _some(self, region: Region, whole: Node) -> Node:
+        if whole not in region.given:
+            region.given[whole] = make(Some(whole, fresh()))
+        return region.given[whole]
+
+    def _limits(self, region: Region, op: Mask) -> Iterator[Node]:
+        """j ≤ i, and i - j < window, with i of the rows that are computed."""
+        here, there = self._some(region, self.position), renamed(self.position, {SEQ: op.over})
+        yield make(Compare(">="), here, there)
+        if op.window is not None:
+            yield make(Compare("<"), total((1, here), (-1, there)), number(op.window))
