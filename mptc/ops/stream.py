@@ -13,6 +13,7 @@ from mptc.ir.node import Node, Type, absent, axes_of
 from mptc.ir.number import ONE, Monomial
 from mptc.ops.arrays import Array, Sizes, full
 from mptc.ops.base import Arrangement, Operation, Order
+from mptc.ops.contract import Contract
 from mptc.ops.contract_text import scalar
 from mptc.ops.onnx_reduce import onnx_stream
 from mptc.ops.sample import D, E, K, Sample, of
@@ -130,10 +131,15 @@ class Stream(Operation):
         heads = self.heads(node, site.orders[0])
         key_heads = [axis for axis in heads if axis in node.args[1].axes]
         tensors = [self._folded(site, 0, len(heads)), *(self._folded(site, index, len(key_heads)) for index in (1, 2))]
-        options = self._options(site, heads)
+        short = self._short(site)
+        missing = (short, short, -short)
+        tensors = [f"F.pad({code}, (0, {less}))" if less > 0 else code for code, less in zip(tensors, missing, strict=True)]
+        options = self._options(site, heads, padded=short > 0)
         if len(key_heads) < len(heads):
             options.append("enable_gqa=True")
         code = f"F.scaled_dot_product_attention({', '.join([*tensors, *options])})"
+        if short < 0:
+            code = f"{code}[..., :{site.sizes[self.width(node)[0]]}]"
         if len(heads) < 2:
             return code if heads else f"{code}.squeeze(1)"
         return f"{code}.unflatten(1, ({', '.join(str(site.sizes[axis]) for axis in heads)}))"
@@ -147,7 +153,16 @@ class Stream(Operation):
             code = f"{tight(code)}.contiguous()"
         return code if BATCH in site.orders[index] else f"{tight(code)}.expand({site.helper('batch')}, -1, -1, -1)"
 
-    def _options(self, site: Site, heads: Order) -> list[str]:
+    def _short(self, site: Site) -> int:
+        """By how much queries and keys are shorter than values: a fused kernel on a CPU wants all of one width. What is cached stays as it is."""
+        key = site.node.args[1]
+        while isinstance(key.op, Contract) and key.op.renames:
+            (key,) = key.args
+        if key.op.name == "kept":
+            return 0
+        return site.sizes[self.width(site.node)[0]] - site.sizes[self.inner[0]]
+
+    def _options(self, site: Site, heads: Order, padded: bool) -> list[str]:
         options = []
         mask = site.node.args[-1] if self.masked else None
         if self.causal:
@@ -160,7 +175,7 @@ class Stream(Operation):
         default = Monomial.of(1)
         for axis in self.inner:
             default = default * Monomial.size(axis)
-        if self.scale != default.power(Fraction(-1, 2)):
+        if padded or self.scale != default.power(Fraction(-1, 2)):
             options.append(f"scale={scalar(self.scale, site.sizes)}")
         return options
 
