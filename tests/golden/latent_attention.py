@@ -60,7 +60,7 @@ class Layer(nn.Module):
         k = rope(F.linear(pre_attention, R_k), rotation_4)                                            # [batch, seq, turn]  latent_attention.mpt:29
         value2 = torch.cat((value2, k[:, :, None].expand(-1, -1, 4, -1)), -1)                         # [batch, seq, head, nope+turn]
         value3 = F.linear(latent_norm, U_v.flatten(0, 1)).unflatten(-1, (4, 8))                       # [batch, seq, head, value]
-        o = F.scaled_dot_product_attention(value.transpose(1, 2), value2.transpose(1, 2), value3.transpose(1, 2), is_causal=True, scale=0.28867513459481287)  # [batch, head, seq, value]
+        o = F.scaled_dot_product_attention(value.transpose(1, 2), value2.transpose(1, 2), F.pad(value3.transpose(1, 2), (0, 4)), is_causal=True, scale=0.28867513459481287)[..., :8]  # [batch, head, seq, value]
         x = x + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                               # [batch, seq, d]  latent_attention.mpt:41
         pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  latent_attention.mpt:42
         x = x + F.linear(F.linear(pre_mlp, W_up) * F.silu(F.linear(pre_mlp, W_gate)), W_down)         # [batch, seq, d]  latent_attention.mpt:42

@@ -203,7 +203,7 @@ def by_rows(
     `rows`: what those that ask have, and the dimension in which they lie. `joined`: where results are put together; None: they are added.
     """
     length = rows[0][0].shape[rows[0][1]]
-    if length <= size or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or length <= size:  # a compiled graph is one for all lengths, and has all pairs
         return compute(*(each for each, _ in rows), *whole)
     found: list[list[Tensor]] = [[] for _ in joined]
     for start in range(0, length, size):
