@@ -205,7 +205,7 @@ class Decoder:
             limits.append(self.c.node(Compare("<"), back, self.c.number(Monomial.of(op.window))))
         if window is not None:
             limits.append(self.c.node(Compare(">="), there, self.c.number(ZERO)))
-        return self.c.node(Mask(op.over), *limits, *conditions)
+        return self.c.node(Mask(op.over, itself=not conditions), *limits, *conditions)
 
     def _contract(self, op: Contract, node: Node, window: int | None) -> Node:
         """A product: its factors that see other tokens become kept values, together with the factors that were kept with them."""
@@ -325,4 +325,4 @@ class DecodePlanner(Planner):
 
     def is_past(self, mask: Node, over: Axis) -> bool:
         past = self.c.node(Compare(">="), self.c.node(Place(SEQ)), self.c.node(Place(over)))
-        return mask.op == Mask(over) and mask.args == (past,)
+        return mask.op == Mask(over, itself=True) and mask.args == (past,)

@@ -192,12 +192,14 @@ def length(axis: Axis) -> str:
 class Mask(Operation):
     """1 where token i sees token j of a context, else 0. Arguments are conditions, all of which must be non-zero.
 
+    `itself`: they are such that i sees i whatever comes in.
     A mask is the support of what it stands beside: it is printed as `where` on the argument of a reduction, never multiplied in.
     """
 
     over: Axis
     past: bool = False
     window: int | None = None
+    itself: bool = False
 
     def infer(self, *types: Type) -> Type:
         own = (SEQ, self.over) if self.past or self.window is not None else ()
@@ -242,6 +244,11 @@ class Mask(Operation):
     def samples() -> tuple[Sample, ...]:
         more = (of(BATCH, SEQ, D),)
         return (Sample(Mask(CTX, past=True), ()), Sample(Mask(CTX, past=True, window=2), ()), Sample(Mask(CTX, past=True), more, masks=(0,)))
+
+
+def may_see_nothing(mask: Node) -> bool:
+    """A token that looks back sees itself, unless there are conditions."""
+    return bool(mask.args) and not (isinstance(mask.op, Mask) and mask.op.itself)
 
 
 def mask_text(op: Mask, site: Site) -> str:

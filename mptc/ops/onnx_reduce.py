@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
-from mptc.ir.node import Node
 from mptc.ops.base import Order
+from mptc.ops.leaf import may_see_nothing
 from mptc.ops.onnx_text import scaled
 from mptc.ops.onnx_token import backwards
 from mptc.ops.onnx_value import Dims, apart, call, chosen, common, expanded, laid, lined_up, narrowed, truth, volume, widened
@@ -44,11 +44,6 @@ def _masked(self: Reduction, site: OnnxSite) -> tuple[Value, Value | None, list[
     if seen is not None:
         value = chosen(site, seen, value, -math.inf)
     return value, seen, [place - len(value.dims) for place, dim in enumerate(value.dims) if set(dim) & set(self.over)]
-
-
-def may_see_nothing(mask: Node) -> bool:
-    """A token that looks back sees itself, unless there are conditions."""
-    return bool(mask.args)
 
 
 # -- attention ---------------------------------------------------------------------------------------

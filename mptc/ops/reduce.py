@@ -14,6 +14,7 @@ from mptc.ops.arrays import Array, Sizes, full
 from mptc.ops.base import Arrangement, Operation, Order, lined_up, merged
 from mptc.ops.compare import Compare, Extreme
 from mptc.ops.contract import number, power, product, summed, total
+from mptc.ops.leaf import may_see_nothing
 from mptc.ops.onnx_reduce import onnx_reduction, onnx_softmax
 from mptc.ops.sample import D, E, Sample, of
 from mptc.ops.site import OnnxSite, Site, Value
@@ -135,7 +136,7 @@ class Softmax(Reduction):
 
     def torch(self, site: Site) -> str:
         value, places = self.text(site)
-        if len(site.node.args) > 1 and site.node.args[1].args:  # conditions: there may be no token at all
+        if len(site.node.args) > 1 and may_see_nothing(site.node.args[1]):
             return f"{site.helper('masked_softmax')}({site.whole(0)}, {site.whole(1)}, {places})"
         if "," not in places:
             return f"torch.softmax({value}, {places})"

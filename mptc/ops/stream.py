@@ -132,14 +132,15 @@ class Stream(Operation):
         key_heads = [axis for axis in heads if axis in node.args[1].axes]
         tensors = [self._folded(site, 0, len(heads)), *(self._folded(site, index, len(key_heads)) for index in (1, 2))]
         short = self._short(site)
-        missing = (short, short, -short)
-        tensors = [f"F.pad({code}, (0, {less}))" if less > 0 else code for code, less in zip(tensors, missing, strict=True)]
+        wide = str(max(self._size(site, self.inner[0]), self._size(site, self.width(node)[0])))
+        longer = (short > 0, short > 0, short < 0)
+        tensors = [f"{site.helper('widened')}({code}, {wide})" if widen else code for code, widen in zip(tensors, longer, strict=True)]
         options = self._options(site, heads, padded=short > 0)
         if len(key_heads) < len(heads):
             options.append("enable_gqa=True")
         code = f"F.scaled_dot_product_attention({', '.join([*tensors, *options])})"
         if short < 0:
-            code = f"{code}[..., :{site.sizes[self.width(node)[0]]}]"
+            code = f"{code}[..., :{self._size(site, self.width(node)[0])}]"
         if len(heads) < 2:
             return code if heads else f"{code}.squeeze(1)"
         return f"{code}.unflatten(1, ({', '.join(str(site.sizes[axis]) for axis in heads)}))"
@@ -160,7 +161,11 @@ class Stream(Operation):
             (key,) = key.args
         if key.op.name == "kept":
             return 0
-        return site.sizes[self.width(site.node)[0]] - site.sizes[self.inner[0]]
+        return self._size(site, self.width(site.node)[0]) - self._size(site, self.inner[0])
+
+    @staticmethod
+    def _size(site: Site, axis: Axis) -> int:
+        return site.sizes[Axis(axis.role, axis.name)]
 
     def _options(self, site: Site, heads: Order, padded: bool) -> list[str]:
         options = []

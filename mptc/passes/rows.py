@@ -239,7 +239,7 @@ class Regions(Remaker):
                 args.append(self._some(region, self.new[arg]) if _asks(node, place) else self.new[arg])
         op = node.op
         if isinstance(op, Mask) and (op.past or op.window is not None):
-            return make(Mask(op.over), *self._limits(region, op), *args, span=node.span)
+            return make(Mask(op.over, itself=not args), *self._limits(region, op), *args, span=node.span)
         return make(op, *args, span=node.span)
 
     def _some(self, region: Region, whole: Node) -> Node:

@@ -119,7 +119,7 @@ class Model(nn.Module):
             x = x + b_o + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                     # [batch, seq, d]  albert.mpt:38
             post_attention = post_attention_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), post_attention_gain, eps=1e-12)  # [batch, seq, d]  albert.mpt:38
             x = b_in + F.linear(post_attention, W_in)                                                 # [batch, seq, hidden]  std.mpt:76
-            out = F.linear((1 + torch.tanh(0.7978845608028654 * x + 0.035677408136300125 * x.pow(3))) * x, W_out)  # [batch, seq, d]
+            out = F.linear(x * (1 + torch.tanh(0.7978845608028654 * x + 0.035677408136300125 * x.pow(3))), W_out)  # [batch, seq, d]
             x = post_attention + b_out + out / 2                                                      # [batch, seq, d]  albert.mpt:39
             post_mlp = post_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), post_mlp_gain, eps=1e-12)  # [batch, seq, d]  albert.mpt:39
             x = post_mlp

@@ -63,11 +63,11 @@ class Layer(nn.Module):
         pre_mlp_gain, pre_mlp_bias = self.pre_mlp()
         W_in, b_in, W_out, b_out = self.mlp()
         h = pre_attention_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_attention_gain, eps=1e-05)  # [batch, seq, d]  alibi.mpt:28
+        h2 = cache.keep("h", h, 1)                                                                    # [batch, ctx, d]  alibi.mpt:28
         value = torch.einsum("hkd,bshk->bhds", W_k, F.linear(h, W_q.flatten(0, 1)).unflatten(-1, (4, 8)))  # [batch, head, d, seq]
-        h = cache.keep("h", h, 1)                                                                     # [batch, ctx, d]  alibi.mpt:28
-        value = torch.einsum("bhds,bcd->bhsc", value, h)                                              # [batch, head, seq, ctx]
-        weights = masked_softmax(0.3535533905932738 * value - value2.to(dtype), mask[:, None], -1)    # [batch, head, seq, ctx]
-        v = torch.einsum("bhsd,hkd->bhsk", torch.einsum("bhsc,bcd->bhsd", weights, h), W_v)           # [batch, head, seq, key]
+        value = torch.einsum("bhds,bcd->bhsc", value, h2)                                             # [batch, head, seq, ctx]
+        weights = torch.softmax((0.3535533905932738 * value - value2.to(dtype)).masked_fill(~mask[:, None], -torch.inf), -1)  # [batch, head, seq, ctx]
+        v = torch.einsum("bdhs,hkd->bhsk", torch.einsum("bcd,bhsc->bdhs", h2, weights), W_v)          # [batch, head, seq, key]
         x = x + F.linear(v.transpose(1, 2).flatten(-2), W_o.flatten(1))                               # [batch, seq, d]  alibi.mpt:29
         pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  alibi.mpt:30
         x = x + b_out + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)                       # [batch, seq, d]  alibi.mpt:30
@@ -83,7 +83,7 @@ class Layer(nn.Module):
 class Model(nn.Module):
     """alibi. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "2273719cb86555ba"  # what tells a cache of this model from others
+    CACHE = "6957799d7925985e"  # what tells a cache of this model from others
     INITIAL = {
         "embed": ("normal", 0.02),
         "layers.*.pre_attention.gain": ("fill", 1.0),
@@ -253,13 +253,6 @@ def by_rows(
             parts[:] = [*parts, part] if dim is not None or not parts else [parts[0] + part]
     results = tuple(parts[0] if dim is None else torch.cat(parts, dim) for parts, dim in zip(found, joined, strict=True))
     return results[0] if len(joined) == 1 else results
-
-
-def masked_softmax(scores: Tensor, mask: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """Softmax over what the mask shows; 0 where it shows nothing at all."""
-    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = (scores - torch.logsumexp(scores, dim, keepdim=True)).exp()
-    return weights.masked_fill(~mask, 0.0)
 
 
 class Cache:

@@ -64,7 +64,7 @@ class Layer(nn.Module):
             value2 = F.linear(rope(o[..., 32:40], rotation_8, -1).transpose(1, 2).flatten(-2), W_q.flatten(0, 1).T)  # [batch, seq, d]
             value2 = (o[..., 0:32] * diag[:, None]).sum(-3) + value2                                  # [batch, seq, d]
             value3 = F.linear(F.linear(value2, attention_metric_U), attention_metric_U.T)             # [batch, seq, d]
-            x = x + value2 * attention_metric_scale.square() + value3                                 # [batch, seq, d]  cem_dlr.mpt:22
+            x = x + attention_metric_scale.square() * value2 + value3                                 # [batch, seq, d]  cem_dlr.mpt:22
         h = F.rms_norm(x, (32,), gate_gain, eps=1e-06)                                                # [batch, seq, d]  cem_dlr.mpt:24
         # gated(x | c): E = −Σ_hidden W_gate c_i ⊙ ∫silu(W_up x_i)
         # -∂E/∂x = W_upᵀ (W_gate c_i ⊙ silu(W_up x_i))    cem.mpt:26
@@ -95,7 +95,7 @@ class Layer(nn.Module):
             value2 = torch.cat(((query[..., None] * diag.mT).mT, q.transpose(1, 2)), -1)              # [batch, seq, head, d+key]
             o = F.scaled_dot_product_attention(value2.transpose(1, 2), value, value, attn_mask=seen, scale=0.3535533905932738)  # [batch, head, seq, d+key ]
             value2 = F.linear(rope_at(o[..., 32:40], rotation_8, -1).transpose(1, 2).flatten(-2), W_q.flatten(0, 1).T)  # [batch, seq, d]
-            value2 = (o[..., 0:32] * diag[:, None]).sum(-3) + value2                                  # [batch, seq, d]
+            value2 = (diag[:, None] * o[..., 0:32]).sum(-3) + value2                                  # [batch, seq, d]
             value3 = F.linear(F.linear(value2, attention_metric_U), attention_metric_U.T)             # [batch, seq, d]
             x = x + attention_metric_scale.square() * value2 + value3                                 # [batch, seq, d]  cem_dlr.mpt:22
         h = F.rms_norm(x, (32,), gate_gain, eps=1e-06)                                                # [batch, seq, d]  cem_dlr.mpt:24
@@ -110,7 +110,7 @@ class Layer(nn.Module):
 class Model(nn.Module):
     """cem_dlr. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "12d934ca4f6bc962"  # what tells a cache of this model from others
+    CACHE = "27394bbc39a95e0a"  # what tells a cache of this model from others
     INITIAL = {
         "embed": ("normal", 0.02),
         "layers.*.context.gain": ("fill", 1.0),

@@ -71,14 +71,14 @@ class Layer(nn.Module):
         o = F.scaled_dot_product_attention(q.flatten(1, 2), k, value.transpose(1, 2), attn_mask=seen, enable_gqa=True).unflatten(1, (2, 2))  # [batch, kv, group, seq, key]
         x = x + F.linear(o.permute(0, 3, 1, 2, 4).flatten(-3), W_o.flatten(1))                        # [batch, seq, d]  mpt_multimodal.mpt:47
         pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  mpt_multimodal.mpt:48
-        x = x + F.linear(F.linear(pre_mlp, W_up) * F.silu(F.linear(pre_mlp, W_gate)), W_down)         # [batch, seq, d]  mpt_multimodal.mpt:48
+        x = x + F.linear(F.silu(F.linear(pre_mlp, W_gate)) * F.linear(pre_mlp, W_up), W_down)         # [batch, seq, d]  mpt_multimodal.mpt:48
         return x
 
 
 class Model(nn.Module):
     """mpt_multimodal. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "aab018b796427708"  # what tells a cache of this model from others
+    CACHE = "3182099b7bf30678"  # what tells a cache of this model from others
     INITIAL = {
         "unembed": ("normal", 0.02),
         "embedded.words": ("normal", 0.02),

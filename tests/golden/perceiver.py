@@ -151,10 +151,11 @@ class Model(nn.Module):
         encoded_gain, encoded_bias = self.encoded()
         decoded_W_q, decoded_W_k, decoded_W_v, decoded_W_o = self.decoded()
         readout_gain, readout_bias = self.readout()
+        x = F.linear(asked, self.W_asked)                                                             # [batch, seq, d]  perceiver.mpt:48
         pre_first = pre_first_bias + F.rms_norm(self.begin - self.begin.mean(-1)[:, None], (32,), pre_first_gain, eps=1e-05)  # [latent, d]  perceiver.mpt:38
         q = first_b_q + torch.einsum("ld,hkd->lhk", pre_first, first_W_q)                             # [latent, head, key]  std.mpt:49
-        x = F.linear(places, self.W_place)                                                            # [batch, src, d]  perceiver.mpt:37
-        read = read_bias + F.rms_norm(x - 0.03125 * x.sum(-1)[..., None], (32,), read_gain, eps=1e-05)  # [batch, src, d]  perceiver.mpt:37
+        x2 = F.linear(places, self.W_place)                                                           # [batch, src, d]  perceiver.mpt:37
+        read = read_bias + F.rms_norm(x2 - 0.03125 * x2.sum(-1)[..., None], (32,), read_gain, eps=1e-05)  # [batch, src, d]  perceiver.mpt:37
         k = first_b_k + F.linear(read, first_W_k.flatten(0, 1)).unflatten(-1, (4, 8))                 # [batch, src, head, key]  std.mpt:50
         value = first_b_v + F.linear(read, first_W_v.flatten(0, 1)).unflatten(-1, (4, 8))             # [batch, src, head, key]
         mask = mask != 0                                                                              # [batch, src]
@@ -173,12 +174,11 @@ class Model(nn.Module):
             cross = cross_b_o + F.linear(o.transpose(1, 2).flatten(-2), cross_W_o.flatten(1))         # [batch, latent, d]  perceiver.mpt:45
             z = z + cross.mT                                                                          # [batch, d, latent]  perceiver.mpt:45
         memory = encoded_bias + F.rms_norm((z - z.mean(-2)[:, None]).mT, (32,), encoded_gain, eps=1e-05)  # [batch, latent, d]  perceiver.mpt:47
-        o = torch.einsum("bohk,dhk->bohd", F.linear(memory, decoded_W_v.flatten(0, 1)).unflatten(-1, (4, 8)), decoded_W_o)  # [batch, other, head, d]
-        value2 = torch.einsum("bohk,hkd->bohd", F.linear(memory, decoded_W_k.flatten(0, 1)).unflatten(-1, (4, 8)), decoded_W_q)  # [batch, other, head, d]
-        x = F.linear(asked, self.W_asked)                                                             # [batch, seq, d]  perceiver.mpt:48
-        a = torch.softmax(0.3535533905932738 * torch.einsum("bohd,bsd->bohs", value2, x), -3)         # [batch, other, head, seq]  perceiver.mpt:24
-        x = torch.einsum("bohd,bohs->bds", o, a)                                                      # [batch, d, seq]  perceiver.mpt:48
-        readout = readout_bias + F.rms_norm((x - x.mean(-2)[:, None]).mT, (32,), readout_gain, eps=1e-05)  # [batch, seq, d]  perceiver.mpt:49
+        value2 = torch.einsum("hkd,bohk->bhdo", decoded_W_q, F.linear(memory, decoded_W_k.flatten(0, 1)).unflatten(-1, (4, 8)))  # [batch, head, d, other]
+        a = torch.softmax(0.3535533905932738 * torch.einsum("bsd,bhdo->bsho", x, value2), -1)         # [batch, seq, head, other]  perceiver.mpt:24
+        o = torch.einsum("dhk,bohk->bdho", decoded_W_o, F.linear(memory, decoded_W_v.flatten(0, 1)).unflatten(-1, (4, 8)))  # [batch, d, head, other]
+        x = torch.einsum("bsho,bdho->bsd", a, o)                                                      # [batch, seq, d]  perceiver.mpt:48
+        readout = readout_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), readout_gain, eps=1e-05)  # [batch, seq, d]  perceiver.mpt:49
         logits = F.linear(readout, self.W_out)                                                        # [batch, seq, kind]  perceiver.mpt:49
         evaluated, probes = None, {}
         if loss:

@@ -69,12 +69,12 @@ class Layer(nn.Module):
         value = x2 - x2.mean(-1)[..., None]                                                           # [batch, seq, d]
         after_attention = after_attention_layernorm_bias + F.rms_norm(value, (32,), after_attention_layernorm_gain, eps=1e-05)  # [batch, seq, d]  yuriiformer.mpt:36
         x = x + after_attention                                                                       # [batch, seq, d]  yuriiformer.mpt:37
-        x2 = x + before_mlp_mu * after_attention                                                      # [batch, seq, d]  yuriiformer.mpt:24
+        x2 = before_mlp_mu * after_attention + x                                                      # [batch, seq, d]  yuriiformer.mpt:24
         before_mlp = before_mlp_layernorm_bias + F.rms_norm(x2 - x2.mean(-1)[..., None], (32,), before_mlp_layernorm_gain, eps=1e-05)  # [batch, seq, d]  yuriiformer.mpt:38
         x2 = b_in + F.linear(before_mlp, W_in)                                                        # [batch, seq, hidden]  std.mpt:76
-        out = F.linear((1 + torch.tanh(0.035677408136300125 * x2.pow(3) + 0.7978845608028654 * x2)) * x2, W_out)  # [batch, seq, d]
+        out = F.linear(x2 * (1 + torch.tanh(0.7978845608028654 * x2 + 0.035677408136300125 * x2.pow(3))), W_out)  # [batch, seq, d]
         answer = b_out + out / 2                                                                      # [batch, seq, d]  yuriiformer.mpt:38
-        x2 = after_mlp_beta * after_attention + answer * after_mlp_gamma                              # [batch, seq, d]  yuriiformer.mpt:19
+        x2 = after_mlp_gamma * answer + after_mlp_beta * after_attention                              # [batch, seq, d]  yuriiformer.mpt:19
         after_mlp = after_mlp_layernorm_bias + F.rms_norm(x2 - x2.mean(-1)[..., None], (32,), after_mlp_layernorm_gain, eps=1e-05)  # [batch, seq, d]  yuriiformer.mpt:38
         x = x + after_mlp                                                                             # [batch, seq, d]  yuriiformer.mpt:39
         return after_mlp, x
@@ -107,18 +107,18 @@ class Layer(nn.Module):
         x2 = before_mlp_mu * after_attention + x                                                      # [batch, seq, d]  yuriiformer.mpt:24
         before_mlp = before_mlp_layernorm_bias + F.rms_norm(x2 - x2.mean(-1)[..., None], (32,), before_mlp_layernorm_gain, eps=1e-05)  # [batch, seq, d]  yuriiformer.mpt:38
         x2 = b_in + F.linear(before_mlp, W_in)                                                        # [batch, seq, hidden]  std.mpt:76
-        out = F.linear(x2 * (1 + torch.tanh(0.035677408136300125 * x2.pow(3) + 0.7978845608028654 * x2)), W_out)  # [batch, seq, d]
+        out = F.linear((1 + torch.tanh(0.035677408136300125 * x2.pow(3) + 0.7978845608028654 * x2)) * x2, W_out)  # [batch, seq, d]
         answer = b_out + out / 2                                                                      # [batch, seq, d]  yuriiformer.mpt:38
-        x2 = after_mlp_beta * after_attention + after_mlp_gamma * answer                              # [batch, seq, d]  yuriiformer.mpt:19
+        x2 = after_mlp_beta * after_attention + answer * after_mlp_gamma                              # [batch, seq, d]  yuriiformer.mpt:19
         after_mlp = after_mlp_layernorm_bias + F.rms_norm(x2 - x2.mean(-1)[..., None], (32,), after_mlp_layernorm_gain, eps=1e-05)  # [batch, seq, d]  yuriiformer.mpt:38
-        x = after_mlp + x                                                                             # [batch, seq, d]  yuriiformer.mpt:39
+        x = x + after_mlp                                                                             # [batch, seq, d]  yuriiformer.mpt:39
         return after_mlp, x
 
 
 class Model(nn.Module):
     """yuriiformer. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "ed4cc4dd6a858d7b"  # what tells a cache of this model from others
+    CACHE = "0392cfa1b4a4c86e"  # what tells a cache of this model from others
     INITIAL = {
         "embed": ("normal", 0.02),
         "place": ("normal", 0.02),

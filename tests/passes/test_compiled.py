@@ -26,7 +26,8 @@ def test_one_graph_for_all_lengths(name: str) -> None:
     model = mptc.load(SPECS / f"{name}.mpt", set=sizes, variant="tiny")
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager" if name in TRAINED else "eager")
     for place, length in enumerate(LENGTHS):
-        given = {key: value.float() if value.is_floating_point() else value for key, value in drawn(typed(name, sizes), length, length + 3, 2).items()}
+        exact = drawn(typed(name, sizes), length, length + 3, 2)
+        given = {key: value.float() if value.is_floating_point() else value for key, value in exact.items()}
         with torch._dynamo.config.patch(error_on_recompile=place > 0):
             found, wanted = (call(**given, loss=loss) for call in (compiled, model))
         assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1

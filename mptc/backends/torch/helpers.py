@@ -167,6 +167,14 @@ def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
     return taken.reshape((*index.shape, *rest)) * inside.reshape((*index.shape, *[1] * len(rest)))
 
 
+def widened(vectors: Tensor, width: int, few: int = 128) -> Tensor:
+    """Vectors [..., seq, size] with zeros behind them, as long as those that attention meets them with: else torch makes all pairs on a CPU.
+
+    Of few tokens it may: that is as fast, and nearer where a softmax is almost a choice.
+    """
+    return vectors if not torch.compiler.is_compiling() and vectors.shape[-2] <= few else F.pad(vectors, (0, width - vectors.shape[-1]))
+
+
 def by_rows(
     compute: Callable[..., Tensor | tuple[Tensor, ...]],
     rows: tuple[tuple[Tensor, int], ...],
