@@ -175,6 +175,7 @@ class Function(Writer):
         around = self.module.needs.of(node)
         inside = self.stacked(node, body, states, watched) if op.label is not None else self.repeated(op, body, states, watched, around)
         head = self.head(node, op)
+        self.names.held.update(states[user.op.index] for user in users if isinstance(user.op, Result))  # a pass let go of what it read last
         for user in users:
             self.text[user] = states[user.op.index] if isinstance(user.op, Result) else f"torch.stack({self.lists[user]})"
         return [*lines, head, *("    " + line for line in inside)] if inside else lines
