@@ -146,6 +146,8 @@ class Calculus:
     def hold(self, argument: Node) -> Node:
         """A barrier. Numbers pass through it, so that signs meet; so does what is a leaf or a barrier already."""
         terms = sums.terms_of(self, argument)
+        if not terms:
+            return argument
         if len(terms) == 1:
             coef, inner = terms[0]
             kept = inner if isinstance(inner.op, Hold | Result) or not inner.args else self.sink(Hold(), inner)

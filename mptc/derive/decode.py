@@ -194,6 +194,8 @@ class Decoder:
             return self._mask(op, tuple(self.along(arg, window) for arg in node.args), window)
         if isinstance(op, Contract):
             return self._contract(op, node, window)
+        if isinstance(op, Rope) and SEQ in node.axes:  # by the place of the token that looks
+            return self.c.node(op, self.along(node.args[0], window), self.c.node(Place(SEQ)))
         return self._rebuilt(node, tuple(self.along(arg, window) for arg in node.args))
 
     def _mask(self, op: Mask, conditions: tuple[Node, ...], window: int | None) -> Node:
