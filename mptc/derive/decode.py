@@ -250,7 +250,7 @@ class Decoder:
         op = node.op
         assert isinstance(op, Contract)
         parts: list[Part] = [(arg, operand.labels, operand.power) for arg, operand in zip(node.args, op.operands, strict=True)]
-        naming = joint(parts)
+        naming = joint(parts, (over,))  # what it sums of tokens that it sees itself is not that along which it is seen
         search = Search(self.planner, parts, naming)
         for chosen in _subsets(list(range(len(parts)))):
             value, primes = self._unprimed(search.node(sum(1 << place for place in chosen)))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import ModuleType
@@ -161,14 +162,21 @@ def computed(made: Compiled, given: Given) -> tuple[Values, dict[str, torch.Tens
     for tensor in tensors.values():
         tensor.requires_grad_(tensor.is_floating_point())
     leaves = {name: value for name, value in (*model.named_parameters(), *tensors.items()) if value.requires_grad}
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(usual if leaves else torch.float64)  # without numbers given, a module's own are of the default dtype
-    try:
+    with doubles(model):
         result = model(**tensors, loss=made.program.loss is not None, probe=True)
-    finally:
-        torch.set_default_dtype(usual)
     outputs = {output.name: getattr(result, output.name) for output in made.program.outputs}
     return Values(outputs, result.loss, dict(result.probes)), leaves
+
+
+@contextmanager
+def doubles(model: torch.nn.Module) -> Iterator[None]:
+    """Without parameters, numbers that a module makes of none that it is given are of torch's default dtype, and so is its cache."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if next(model.parameters(), None) is None else usual)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(usual)
 
 
 def numpy_of(values: Values) -> Values:

@@ -223,7 +223,7 @@ class Function(Writer):
         code = reordered(code, own, tuple(axis if axis in own else None for axis in order))
         if set(self.layout.order(node)) == set(order):
             return code
-        return f"torch.broadcast_to({code}, ({', '.join(map(self.size, order))}))"
+        return f"torch.broadcast_to({code}, ({', '.join(map(self.size, order))}{',' * (len(order) == 1)}))"
 
     def size(self, axis: Axis) -> str:
         if axis == BATCH:
