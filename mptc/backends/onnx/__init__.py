@@ -51,6 +51,8 @@ def deployed(program: Program, following: Program | str, equations: Equations, d
         files[decode] = behind.data
         notes[decode] = f"{kind}, opset {OPSET}, {behind.operators} operators"
     remarks = [f"the graph does without {', '.join(written.without)}, which no output needs"] if written.without else []
+    if not program.outputs and not (deployment.probes and program.probes):
+        remarks.append("without an output the graph computes nothing, and onnxruntime does not load it")
     if deployment.dtype == "bfloat16":
         remarks.append("onnxruntime does not run bfloat16 on a CPU")
     return Deployed(files, weights, notes, tuple(remarks), deployment)
