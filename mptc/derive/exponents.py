@@ -124,6 +124,9 @@ def log(c: Calculus, argument: Node) -> Node:
         found = _log_of_sum(c, argument)
         if found is not None:
             return found
+    if isinstance(op, Contract) and op.renames:
+        (inner,), (operand,) = argument.args, op.operands
+        return c.rename(log(c, inner), {axis: label for axis, label in zip(inner.axes, operand.labels, strict=True) if isinstance(label, Axis)})
     if isinstance(op, Contract) and argument.args:
         found = _log_of_product(c, argument)
         if found is not None:
