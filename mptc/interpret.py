@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mptc.ir.axis import BATCH, SEQ, Axis, Role
+from mptc.ir.axis import BATCH, SEQ, Axis, Role, Sizes
 from mptc.ir.node import Node, walk
 from mptc.ir.path import Path, Tie, stored
 from mptc.ir.region import inside
@@ -22,15 +22,11 @@ from mptc.ops.region import Derivative, Gathered, Loop, Result, passes_of
 Values = Mapping[Node | str, Any]
 
 
-class Sizes(dict[Axis, int]):
-    """The sizes of axes: an axis and its ticked copies are of one size, a context is as long as the sequence unless it says otherwise."""
+class Lengths(Sizes):
+    """The sizes of axes: a context is as long as the sequence unless it says otherwise."""
 
     def __missing__(self, axis: Axis) -> int:
-        if axis.tick:
-            return self[Axis(axis.role, axis.name)]
-        if axis.role is Role.CONTEXT:
-            return self[SEQ]
-        raise KeyError(axis)
+        return self[SEQ] if axis.role is Role.CONTEXT and not axis.tick else super().__missing__(axis)
 
 
 def interpret(roots: Sequence[Node], values: Values, sizes: Mapping[Axis, int], ties: Sequence[Tie] = ()) -> list[Array]:
@@ -40,7 +36,7 @@ def interpret(roots: Sequence[Node], values: Values, sizes: Mapping[Axis, int], 
     an input is called), over its axes in declared order, as modules hold it. `sizes` has those of the dims, of `batch` and of `seq`.
     `ties`: the copies of parameters that are stored under another path, which is where `values` has them.
     """
-    run = _Run({key: np.asarray(value) for key, value in values.items()}, Sizes(sizes), ties)
+    run = _Run({key: np.asarray(value) for key, value in values.items()}, Lengths(sizes), ties)
     frame = _Frame(run)
     frame.compute(roots)
     return [frame.array(root) for root in roots]
@@ -49,7 +45,7 @@ def interpret(roots: Sequence[Node], values: Values, sizes: Mapping[Axis, int], 
 class _Run:
     """What every frame shares: the values given, and the nodes of each region that depend on it."""
 
-    def __init__(self, values: Values, sizes: Sizes, ties: Sequence[Tie]) -> None:
+    def __init__(self, values: Values, sizes: Lengths, ties: Sequence[Tie]) -> None:
         self.values, self.sizes, self.ties = values, sizes, ties
         self._inside: dict[Node, set[Node]] = {}
 

@@ -10,8 +10,8 @@ from enum import IntEnum
 
 from mptc.ir.node import Node, walk
 from mptc.ops.base import Operation
-from mptc.ops.contract import Contract, Sum
-from mptc.ops.leaf import Leaf, Length
+from mptc.ops.contract import is_scalar
+from mptc.ops.leaf import Leaf
 from mptc.ops.region import Region, Result, Rows, Some
 
 
@@ -38,7 +38,7 @@ class Grades:
 
     def _grade(self, node: Node) -> Grade:
         op = node.op
-        if isinstance(op, Length) or (isinstance(op, Contract) and not node.args):
+        if is_scalar(node):
             return Grade.SCALAR
         if isinstance(op, Operation) and op.is_exact(node):
             return Grade.EXACT
@@ -48,7 +48,4 @@ class Grades:
             return self(node.args[0].op.results[op.index])
         if isinstance(op, Leaf | Region):
             return Grade.NUMBER
-        least = max(self.known[arg] for arg in node.args)
-        if least is Grade.SCALAR and isinstance(op, Contract | Sum):
-            return Grade.SCALAR
-        return max(least, Grade.WIDE)
+        return max(Grade.WIDE, *(self.known[arg] for arg in node.args))

@@ -7,6 +7,7 @@ from mptc.build.ids import Partitions
 from mptc.build.memories import memories_of
 from mptc.build.padding import seen_unmasked
 from mptc.build.ties import Joins
+from mptc.ir.axis import Sizes
 from mptc.ir.program import Program
 from mptc.model import tree
 from mptc.source.diagnostic import Diagnostics
@@ -15,7 +16,7 @@ from mptc.source.diagnostic import Diagnostics
 def build(model: tree.Model, diagnostics: Diagnostics) -> Program | None:
     """The model as raw IR; None, and one diagnostic, where it says what is not lowered yet."""
     joins = Joins(model)
-    ledger = Ledger(dict(model.sizes), Partitions(model.partitions, model.sizes), joins.moved)
+    ledger = Ledger(Sizes(model.sizes), Partitions(model.partitions, model.sizes), joins.moved)
     try:
         Body(ledger, watched=ledger.watched).run(model.body)
         joins.complete(ledger)

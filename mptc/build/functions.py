@@ -16,7 +16,7 @@ from mptc.ops.elementwise import FUNCTIONS, Map, apply
 from mptc.ops.leaf import Index, Mask, Position
 from mptc.ops.norm import Rms
 from mptc.ops.reduce import Lse, Max, Softmax
-from mptc.ops.rotary import Rope
+from mptc.ops.rotary import Rope, ones, token_axis
 from mptc.ops.token import CrossEntropy, Next
 from mptc.ops.view import Limit, Stop, View
 
@@ -124,7 +124,11 @@ def _distance(use: Use) -> Node:
 
 
 def _rope(use: Use) -> Node:
-    return make(Rope(use.axes[0], use.options.get("base", Fraction(10_000))), use.args[0])
+    """What is the same for every token is turned by each one's own position all the same."""
+    (node,) = use.args
+    if token_axis(node.axes) not in node.axes:
+        node = product(node, ones(make(Position())))
+    return make(Rope(use.axes[0], use.options.get("base", Fraction(10_000))), node)
 
 
 def _rms(use: Use) -> Node:

@@ -37,6 +37,8 @@ def stream(planner: Planner, weights: Node, values: Node, bound: set[Axis]) -> N
     assert isinstance(op, Softmax)
     if weights in planner.materialised or len(op.over) != 1 or op.over[0] not in values.axes:
         return None
+    if SEQ in values.axes and SEQ not in weights.axes:  # of each token others, though the weights are the same for all
+        return None
     (over,) = op.over
     if bound & (set(weights.axes) | set(values.axes)) != {over}:
         return None

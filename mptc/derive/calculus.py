@@ -146,6 +146,8 @@ class Calculus:
     def hold(self, argument: Node) -> Node:
         """A barrier. Numbers pass through it, so that signs meet; so does what is a leaf or a barrier already."""
         terms = sums.terms_of(self, argument)
+        if not terms:
+            return argument
         if len(terms) == 1:
             coef, inner = terms[0]
             kept = inner if isinstance(inner.op, Hold | Result) or not inner.args else self.sink(Hold(), inner)
@@ -167,13 +169,21 @@ class Calculus:
         if len(contexts) != 1 or any(SEQ in arg.axes for arg in args):
             return self.node(op, *args)
         (over,) = contexts
-        inner = [unviewed(arg, over) if over in arg.axes else arg for arg in args]
+        inner = [self._own(arg, over) if over in arg.axes else arg for arg in args]
         reduced = getattr(op, "over", ())
         if any(arg is None for arg in inner) or over == reduced or over in (reduced if isinstance(reduced, tuple) else ()):
             return self.node(op, *args)
         self.fire("sink view")
         result = self.build(op, tuple(arg for arg in inner if arg is not None))
         return self.rename(result, {SEQ: over})
+
+    def _own(self, node: Node, over: Axis) -> Node | None:
+        """What a token has itself, of a value that is seen along a context, a number before it too; None where it is anything else."""
+        op = node.op
+        if not isinstance(op, Contract) or op.coef == ONE or len(op.operands) != 1:
+            return unviewed(node, over)
+        inner = unviewed(self.node(replace(op, coef=ONE), *node.args), over)
+        return None if inner is None else self.scale(op.coef, inner)
 
     # -- rebuilding ---------------------------------------------------------------------------------
 

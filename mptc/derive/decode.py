@@ -194,6 +194,8 @@ class Decoder:
             return self._mask(op, tuple(self.along(arg, window) for arg in node.args), window)
         if isinstance(op, Contract):
             return self._contract(op, node, window)
+        if isinstance(op, Rope) and SEQ in node.axes:  # by the place of the token that looks
+            return self.c.node(op, self.along(node.args[0], window), self.c.node(Place(SEQ)))
         return self._rebuilt(node, tuple(self.along(arg, window) for arg in node.args))
 
     def _mask(self, op: Mask, conditions: tuple[Node, ...], window: int | None) -> Node:
@@ -248,7 +250,7 @@ class Decoder:
         op = node.op
         assert isinstance(op, Contract)
         parts: list[Part] = [(arg, operand.labels, operand.power) for arg, operand in zip(node.args, op.operands, strict=True)]
-        naming = joint(parts)
+        naming = joint(parts, (over,))  # what it sums of tokens that it sees itself is not that along which it is seen
         search = Search(self.planner, parts, naming)
         for chosen in _subsets(list(range(len(parts)))):
             value, primes = self._unprimed(search.node(sum(1 << place for place in chosen)))

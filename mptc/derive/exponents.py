@@ -11,7 +11,7 @@ They cure overflow as well: after them no exponential of a score is left that it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -124,6 +124,9 @@ def log(c: Calculus, argument: Node) -> Node:
         found = _log_of_sum(c, argument)
         if found is not None:
             return found
+    if isinstance(op, Contract) and op.renames:
+        (inner,), (operand,) = argument.args, op.operands
+        return c.rename(log(c, inner), {axis: label for axis, label in zip(inner.axes, operand.labels, strict=True) if isinstance(label, Axis)})
     if isinstance(op, Contract) and argument.args:
         found = _log_of_product(c, argument)
         if found is not None:
@@ -220,8 +223,11 @@ def _sum_of_exp(c: Calculus, op: Contract, parts: list[Part]) -> tuple[Node, lis
     return c.build(Lse(over), (value, *mask)), rest
 
 
-def joint(parts: list[Part]) -> dict[Label, Axis]:
-    """An axis for each label, the same for all parts: of what is summed over a context that context, of a softmax's the softmax's own."""
+def joint(parts: list[Part], taken: Container[Axis] = ()) -> dict[Label, Axis]:
+    """An axis for each label, the same for all parts: of what is summed over a context that context, of a softmax's the softmax's own.
+
+    None of what is summed is called like those that are taken.
+    """
     naming: dict[Label, Axis] = {label: label for _, labels, _ in parts for label in labels if isinstance(label, Axis)}
     carried: dict[Label, tuple[int, Axis]] = {}
     for node, labels, _ in parts:
@@ -230,7 +236,7 @@ def joint(parts: list[Part]) -> dict[Label, Axis]:
             if label not in naming and (label not in carried or carried[label][0] <= rank > 0):
                 carried[label] = (rank, axis)
     for label, (_, axis) in carried.items():
-        while axis in naming.values():
+        while axis in naming.values() or axis in taken:
             axis = Axis(axis.role, axis.name, axis.tick + 1)
         naming[label] = axis
     return naming

@@ -7,6 +7,8 @@ from fractions import Fraction
 from itertools import groupby, permutations, product
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mptc.derive import exponents
 from mptc.ir.axis import SEQ, Axis, Role
 from mptc.ir.node import Node
@@ -87,6 +89,8 @@ def flatten(c: Calculus, coef: Monomial, parts: list[Part], taken: Iterable[Labe
             flat.append((node, labels, power))
             continue
         factor = op.coef.power(power)
+        if not node.args and factor is None:
+            factor = _rounded(c, op.coef, power)
         if not node.args and factor is not None:
             coef = coef * factor
             continue
@@ -118,6 +122,13 @@ def _reduces_tokens(node: Node) -> bool:
     assert isinstance(op, Contract)
     summed = op.label_axes(arg.type for arg in node.args)
     return any(isinstance(label, int) and axis.role in (Role.CONTEXT, Role.TOKEN) for label, axis in summed.items())
+
+
+def _rounded(c: Calculus, coef: Monomial, power: Fraction) -> Monomial | None:
+    """A number to a power that no exact one says, to the precision of a double; None where it is none, or 0."""
+    with np.errstate(all="ignore"):
+        value = float(np.float64(coef.evaluate(c.sizes)) ** float(power)) if coef.rational > 0 else 0.0
+    return Monomial.of(value) if value and np.isfinite(value) else None
 
 
 def _inverse(coef: Monomial) -> Monomial:

@@ -31,6 +31,15 @@ class Axis:
         return str(self)
 
 
+class Sizes(dict[Axis, int]):
+    """The sizes of axes: an axis and its ticked copies are of one size."""
+
+    def __missing__(self, axis: Axis) -> int:
+        if not axis.tick:
+            raise KeyError(axis)
+        return self[Axis(axis.role, axis.name)]
+
+
 BATCH = Axis(Role.BATCH, "batch")
 SEQ = Axis(Role.TOKEN, "seq")
 CTX = Axis(Role.CONTEXT, "ctx")

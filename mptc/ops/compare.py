@@ -10,7 +10,7 @@ import numpy as np
 from mptc.ir.node import Node, Type, absent, axes_of, make
 from mptc.ops.arrays import Array, Sizes, spread
 from mptc.ops.base import Operation, is_truth
-from mptc.ops.contract import Contract, number, product, summed, total
+from mptc.ops.contract import Contract, is_scalar, number, product, summed, total
 from mptc.ops.onnx_token import onnx_compare
 from mptc.ops.onnx_value import aligned, truth
 from mptc.ops.sample import D, E, Sample, of
@@ -75,7 +75,7 @@ class Compare(Several):
         return True
 
     def takes_scalar(self, node: Node, index: int, sizes: Sizes) -> bool:
-        return not all(_is_number(arg) for arg in node.args)
+        return not all(is_scalar(arg) for arg in node.args)
 
     def onnx(self, site: OnnxSite) -> Value:
         names = {"<": "Less", "<=": "LessOrEqual", ">": "Greater", ">=": "GreaterOrEqual", "==": "Equal"}

@@ -131,7 +131,8 @@ class Contract(Operation):
         return self.renames or index in contract_text.supports(node)
 
     def takes_scalar(self, node: Node, index: int, sizes: Sizes) -> bool:
-        return True
+        """Python's numbers have no roots that are no numbers, and no quotient by 0; a length is above it."""
+        return self.operands[index].power == 1 or node.args[index].op.name == "length"
 
     torch = contract_text.torch_contract
 
@@ -205,6 +206,14 @@ class Sum(Operation):
             Sample(Sum((ONE, Monomial.of(-2))), (of(D, E), of(E))),
             Sample(Sum((Monomial.of(Fraction(1, 3)), ONE, ONE)), (of(D), of(E), of(D))),
         )
+
+
+def is_scalar(node: Node) -> bool:
+    """Whether a value is a number of Python's where it is printed: a number, a length, a product or a sum of them."""
+    op = node.op
+    if node.axes or not isinstance(op, Contract | Sum):
+        return op.name == "length"
+    return all(op.takes_scalar(node, index, {}) and is_scalar(arg) for index, arg in enumerate(node.args))
 
 
 def _is_integer(node: Node) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mptc.interpret import Sizes
+from mptc.interpret import Lengths
 from mptc.ir.axis import BATCH, CTX, SEQ, Axis, context, dim
 from mptc.ir.node import Absent, Kind, Node, Type, make
 from mptc.ir.number import ONE, Monomial
@@ -31,7 +31,7 @@ from mptc.ops.view import View
 ZETA = context("zeta")  # after `ctx`: a view through it puts axes in another order
 GROUP = dim("group")
 PRIMED = Axis(D.role, D.name, 1)
-SIZES = Sizes({**SAMPLE_SIZES, GROUP: 2, ZETA: SAMPLE_SIZES[SEQ]})
+SIZES = Lengths({**SAMPLE_SIZES, GROUP: 2, ZETA: SAMPLE_SIZES[SEQ]})
 TOKEN = (BATCH, SEQ)
 PLAIN = Fraction(1)
 SEEN = of(SEQ, CTX)

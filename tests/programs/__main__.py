@@ -28,6 +28,9 @@ def main() -> None:
         found = fault(spec, lambda spec: kinds.update(deploy(spec))) if options.deploy else fault(spec, judge)
         if found is None:
             continue
+        if found.startswith("Wild"):
+            kinds["too wild to tell"] += 1
+            continue
         faults += 1
         options.keep.mkdir(parents=True, exist_ok=True)
         (options.keep / f"{seed}.mpt").write_text(repr(spec), encoding="utf-8")

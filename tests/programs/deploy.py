@@ -14,7 +14,7 @@ from mptc.ir.axis import SEQ
 from mptc.ops.leaf import Input
 from mptc.runtime.behind import Decoder, open_decoder
 from tests.deploy.agree import Pair, as_near, as_near_as_torch, derived, run
-from tests.programs.judge import Differs, Given, compiled
+from tests.programs.judge import Differs, Given, compiled, doubles
 from tests.programs.models import Spec
 from tests.programs.values import BATCH
 
@@ -36,9 +36,11 @@ def deploy(spec: Spec) -> Iterator[str]:
 def _decode(found: Pair, given: Given, chunks: tuple[int, ...]) -> None:
     """In torch (float64) and in onnxruntime. Rows of a decoding graph are of one length, so every id is there."""
     inputs = {name: np.maximum(value, 0) if value.dtype == np.int64 else value for name, value in given.inputs.items()}
-    cache = found.net.double().new_cache(batch=BATCH, capacity=sum(chunks))  # type: ignore[operator]
-    double, single = (run(found, inputs, dtype, loss=False) for dtype in (torch.float64, torch.float32))
-    pieces = _pieces(found, inputs, chunks, lambda part: run(found, part, torch.float64, cache=cache))
+    with doubles(found.net):
+        cache = found.net.double().new_cache(batch=BATCH, capacity=sum(chunks))  # type: ignore[operator]
+        double = run(found, inputs, torch.float64, loss=False)
+        pieces = _pieces(found, inputs, chunks, lambda part: run(found, part, torch.float64, cache=cache))
+    single = run(found, inputs, torch.float32, loss=False)
     for name, wanted in double.items():
         error = float(np.abs(pieces[name] - wanted).max(initial=0.0))
         if not error <= EXACT * max(1.0, float(np.abs(wanted).max(initial=0.0))):

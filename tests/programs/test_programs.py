@@ -13,30 +13,34 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.programs.deploy import deploy
-from tests.programs.judge import judge
+from tests.programs.judge import Wild, judge
 from tests.programs.models import Spec, seeded, specs
 from tests.programs.reduce import sound
 
 COUNT, DEPLOYED, PARTS = 200, 24, 4
+WILD = 2  # of the specs of a part, those whose numbers are too wild to tell
 FINDS = sorted((Path(__file__).parent / "finds").glob("*.mpt"))
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_what_is_made_is_what_is_meant(part: int) -> None:
-    for number in range(part, COUNT, PARTS):
-        _tried(number, judge)
+    assert sum(_wild(number, judge) for number in range(part, COUNT, PARTS)) <= WILD
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_what_is_deployed_is_the_same(part: int) -> None:
     for number in range(part, DEPLOYED, PARTS):
-        _tried(number, lambda spec: list(deploy(spec)))
+        assert not _wild(number, lambda spec: list(deploy(spec)))
 
 
-def _tried(number: int, judged: Callable[[Spec], object]) -> None:
+def _wild(number: int, judged: Callable[[Spec], object]) -> bool:
+    """Tries one. Whether its numbers are too wild to tell."""
     spec = seeded(number)
     try:
         judged(spec)
+        return False
+    except Wild:
+        return True
     except Exception as error:
         error.add_note(f"seed {number}:\n{spec}")
         raise

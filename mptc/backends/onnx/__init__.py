@@ -14,7 +14,7 @@ from mptc.backends.onnx.decode import LENGTH, ONE, Behind
 from mptc.backends.onnx.graph import OPSET, Graph
 from mptc.backends.onnx.stored import file
 from mptc.backends.onnx.unrolled import Unrolled, input_order, lengths
-from mptc.ir.axis import Axis
+from mptc.ir.axis import Axis, Sizes
 from mptc.ir.node import Kind, Node
 from mptc.ir.program import Output, Probe, Program
 from mptc.ops.leaf import Input
@@ -51,6 +51,8 @@ def deployed(program: Program, following: Program | str, equations: Equations, d
         files[decode] = behind.data
         notes[decode] = f"{kind}, opset {OPSET}, {behind.operators} operators"
     remarks = [f"the graph does without {', '.join(written.without)}, which no output needs"] if written.without else []
+    if not program.outputs and not (deployment.probes and program.probes):
+        remarks.append("without an output the graph computes nothing, and onnxruntime does not load it")
     if deployment.dtype == "bfloat16":
         remarks.append("onnxruntime does not run bfloat16 on a CPU")
     return Deployed(files, weights, notes, tuple(remarks), deployment)
@@ -77,7 +79,7 @@ def graph(program: Program, weights: File, dtype: str = "float32", equations: Eq
 def decode_graph(program: Program, weights: File, dtype: str = "float32") -> Written:
     """The graph of a program of the next tokens: beside its inputs and outputs, what is kept of those before. Raises `TooLarge`."""
     roots = [output.node for output in program.outputs]
-    made = Graph({**program.sizes}, lengths(program, roots), NUMBERS[dtype], weights)
+    made = Graph(Sizes(program.sizes), lengths(program, roots), NUMBERS[dtype], weights)
     written = Behind(made, program, roots, {})
     outputs = [output for each in program.outputs for output in _outputs(made, written, each)]
     inputs = [(node.op.label, input_order(node), _element(node)) for node in program.inputs if isinstance(node.op, Input)]

@@ -204,6 +204,7 @@ class Function(Writer):
         around = self.module.needs.of(node)
         inside = self.stacked(node, body, states, watched) if op.label is not None else self.repeated(op, body, states, watched, around)
         head = self.head(node, op)
+        self.names.held.update(states[user.op.index] for user in users if isinstance(user.op, Result))  # a pass let go of what it read last
         for user in users:
             self.text[user] = states[user.op.index] if isinstance(user.op, Result) else f"torch.stack({self.lists[user]})"
         return [*lines, head, *("    " + line for line in inside)] if inside else lines
@@ -251,7 +252,7 @@ class Function(Writer):
         code = reordered(code, own, tuple(axis if axis in own else None for axis in order))
         if set(self.layout.order(node)) == set(order):
             return code
-        return f"torch.broadcast_to({code}, ({', '.join(map(self.size, order))}))"
+        return f"torch.broadcast_to({code}, ({', '.join(map(self.size, order))}{',' * (len(order) == 1)}))"
 
     def size(self, axis: Axis) -> str:
         if axis == BATCH:
