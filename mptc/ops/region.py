@@ -88,9 +88,11 @@ class Loop(Region):
 
 @dataclass(frozen=True)
 class Some(Given):
-    """A variable of `Rows`: some of the rows of a value, along the tokens that ask. `key` tells it from every other."""
+    """A variable of `Rows`: a value for some of the tokens that lie `along` an axis, those that ask or those that they see. `key`: its own."""
 
     of: Node
+    along: Axis
+    seen: bool
     key: int
 
     def infer(self, *types: Type) -> Type:
@@ -102,14 +104,16 @@ class Some(Given):
 
 @dataclass(frozen=True)
 class Rows(Region):
-    """What is made of pairs of tokens, for some of the tokens that ask at a time. Arguments: what those have, of which `formals` are some rows.
+    """What is made of pairs of tokens, for some of the tokens that ask at a time. Arguments: what tokens have, of which `formals` are some rows.
 
+    Of what is seen these are the rows up to the last token that asks; with a `window`, of those the ones that the first does not leave out.
     `results` are rows, which are put together, or sums over the tokens that ask, which are `added`. The node itself is no value; `Result` nodes are.
     """
 
     formals: tuple[Node, ...]
     results: tuple[Node, ...]
     added: tuple[bool, ...]
+    window: int | None = None
 
     def infer(self, *types: Type) -> Type:
         return Type()

@@ -28,6 +28,7 @@ from mptc.ops.stream import Stream
 from mptc.passes.asked import Needs
 from mptc.passes.remade import Remaker, remade
 from mptc.passes.scopes import Scopes
+from mptc.passes.until import Until, along, until
 
 POINTWISE = (Sum, Map, Compare, Extreme, Where, Dropout, Mask)
 Part = tuple[Node, tuple[Label, ...], Fraction]
@@ -152,8 +153,16 @@ class Region:
 
     exits: list[Node]
     cone: set[Node]
-    given: dict[Node, Node] = field(default_factory=dict)
+    given: dict[tuple[Node, Axis, bool], Node] = field(default_factory=dict)
+    seen: Until | None = None
     node: Node | None = None
+
+    def some(self, whole: Node, along: Axis, seen: bool) -> Node:
+        """Rows of a value along an axis: of the tokens that ask, or of those that they see."""
+        key = (whole, along, seen)
+        if key not in self.given:
+            self.given[key] = make(Some(whole, along, seen, fresh()))
+        return self.given[key]
 
 
 class Regions(Remaker):
@@ -221,35 +230,41 @@ class Regions(Remaker):
     def _whole(self, region: Region) -> Node:
         if region.node is None:
             copies: dict[Node, Node] = {}
+            region.seen = until(region.cone, region.exits)
             for node in self.pairs.order:
                 if node in region.cone or node in region.exits:
                     copies[node] = self._inside(region, node, copies)
             self.inner.update(copies)
             results = tuple(copies[node] for node in region.exits)
             added = tuple(isinstance(_asker_of(node), int) for node in region.exits)
-            region.node = make(Rows(tuple(region.given.values()), results, added), *region.given)
+            formals, given = tuple(region.given.values()), [whole for whole, _, _ in region.given]
+            region.node = make(Rows(formals, results, added, region.seen.window if region.seen else None), *given)
         return region.node
 
     def _inside(self, region: Region, node: Node, copies: Mapping[Node, Node]) -> Node:
-        args = []
-        for place, arg in enumerate(node.args):
-            if arg in region.cone:
-                args.append(copies[arg])
-            else:
-                args.append(self._some(region, self.new[arg]) if _asks(node, place) else self.new[arg])
+        args = [copies[arg] if arg in region.cone else self._given(region, node, place) for place, arg in enumerate(node.args)]
         op = node.op
         if isinstance(op, Mask) and (op.past or op.window is not None):
             return make(Mask(op.over, itself=not args), *self._limits(region, op), *args, span=node.span)
         return make(op, *args, span=node.span)
 
-    def _some(self, region: Region, whole: Node) -> Node:
-        if whole not in region.given:
-            region.given[whole] = make(Some(whole, fresh()))
-        return region.given[whole]
+    def _given(self, region: Region, node: Node, place: int) -> Node:
+        """What is outside, as a node inside needs it."""
+        whole = self.new[node.args[place]]
+        if _asks(node, place):
+            return region.some(whole, SEQ, seen=False)
+        axis = None if region.seen is None else along(node, place, region.seen.over)
+        if axis is None:
+            return whole
+        if isinstance(whole.op, Contract) and whole.op.renames and SEQ in whole.args[0].axes:  # what a token has, as it is seen
+            return make(whole.op, region.some(whole.args[0], SEQ, seen=True))
+        return region.some(whole, axis, seen=True)
 
     def _limits(self, region: Region, op: Mask) -> Iterator[Node]:
         """j ≤ i, and i - j < window, with i of the rows that are computed."""
-        here, there = self._some(region, self.position), renamed(self.position, {SEQ: op.over})
+        here, there = region.some(self.position, SEQ, seen=False), renamed(self.position, {SEQ: op.over})
+        if region.seen is not None:
+            there = renamed(region.some(self.position, SEQ, seen=True), {SEQ: op.over})
         yield make(Compare(">="), here, there)
         if op.window is not None:
             yield make(Compare("<"), total((1, here), (-1, there)), number(op.window))

@@ -73,7 +73,7 @@ class Model(nn.Module):
         x = lookup(self.embed, tokens) + entries(self.place, position, 0)                             # [batch, seq, d]  hyper_set.mpt:31
         for _ in range(3):
             value = F.rms_norm(F.linear(x, self.W.flatten(0, 1)).unflatten(-1, (4, 8)), (8,), eps=1e-06)  # [batch, seq, head, key]
-            value2, value3 = by_rows(self.rows, ((value, 1),), (2, None), value)                      # [batch, head, seq, key], [batch, head, seq, key]
+            value2, value3 = by_rows(self.rows, ((value, 1),), (), (2, None), value)                  # [batch, head, seq, key], [batch, head, seq, key]
             x = x - F.linear((value2 + value3).transpose(1, 2).flatten(-2), self.W.flatten(0, 1).T) * self.alpha  # [batch, seq, d]  hyper_set.mpt:33
             # attract(u): E = −Σ_hidden relu(u_i)² / 2
             # -∂E/∂u = relu(u_i)    hyper_set.mpt:20
@@ -168,21 +168,25 @@ def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
 
 def by_rows(
     compute: Callable[..., Tensor | tuple[Tensor, ...]],
-    rows: tuple[tuple[Tensor, int], ...],
+    asking: tuple[tuple[Tensor, int], ...],
+    seen: tuple[tuple[Tensor, int], ...],
     joined: tuple[int | None, ...],
     *whole: object,
+    window: int | None = None,
     size: int = 128,
 ) -> Tensor | tuple[Tensor, ...]:
     """What is made of pairs of tokens, for `size` of those that ask at a time: no tensor of all pairs is made, and what training needs is made again.
 
-    `rows`: what those that ask have, and the dimension in which they lie. `joined`: where results are put together; None: they are added.
+    `asking`: what those that ask have, and the dimension in which they lie. `seen`: likewise of those that are seen up to the last that asks, in a
+    window of that length. `joined`: where results are put together; None: they are added.
     """
-    length = rows[0][0].shape[rows[0][1]]
+    length = asking[0][0].shape[asking[0][1]]
     if torch.compiler.is_compiling() or length <= size:  # a compiled graph is one for all lengths, and has all pairs
-        return compute(*(each for each, _ in rows), *whole)
+        return compute(*(each for each, _ in (*asking, *seen)), *whole)
     found: list[list[Tensor]] = [[] for _ in joined]
     for start in range(0, length, size):
-        some = [each.narrow(dim, start, min(size, length - start)) for each, dim in rows]
+        stop, first = min(start + size, length), 0 if window is None else max(0, start - window + 1)
+        some = [each.narrow(dim, start, stop - start) for each, dim in asking] + [each.narrow(dim, first, stop - first) for each, dim in seen]
         made = checkpoint(compute, *some, *whole, use_reentrant=False) if torch.is_grad_enabled() else compute(*some, *whole)
         for parts, dim, part in zip(found, joined, (made,) if len(joined) == 1 else made, strict=True):
             parts[:] = [*parts, part] if dim is not None or not parts else [parts[0] + part]

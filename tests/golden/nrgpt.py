@@ -87,7 +87,7 @@ class Model(nn.Module):
             g = F.rms_norm(x - x.mean(-1)[..., None], (32,), eps=1e-05)                               # [batch, seq, d]  nrgpt.mpt:35
             in_ = F.linear(g, W_in)                                                                   # [batch, seq, hidden]
             value = F.linear(g, J.mT.flatten(0, 1)).unflatten(-1, (4, 32))                            # [batch, seq, head, other]
-            o = by_rows(self.rows, ((position, 0), (value, 1)), (2,), g, position, wide)              # [batch, head, seq, other]
+            o = by_rows(self.rows, ((position, 0), (value, 1)), ((position, 0), (g, 1)), (2,), wide)  # [batch, head, seq, other]
             value2 = F.linear((o * alpha[:, None, None]).transpose(1, 2).flatten(-2), J.transpose(0, 1).flatten(1))  # [batch, seq, d]
             value3 = F.linear(F.linear(g, W_out.T) * torch.ops.aten.gelu_backward(torch.ones_like(in_), in_), W_in.T)  # [batch, seq, d]
             value2 = F.linear(F.gelu(in_), W_out) + value2 + value3                                   # [batch, seq, d]
@@ -125,8 +125,8 @@ class Model(nn.Module):
         cache.end()
         return Output(logits)
 
-    def rows(self, here: Tensor, value: Tensor, g: Tensor, position: Tensor, wide: torch.dtype) -> Tensor:
-        mask = (here[:, None] >= position) & (here.to(wide)[:, None] - position.to(wide) > 0)         # [seq, ctx]
+    def rows(self, here: Tensor, value: Tensor, there: Tensor, g: Tensor, wide: torch.dtype) -> Tensor:
+        mask = (here[:, None] >= there) & (here.to(wide)[:, None] - there > 0)                        # [seq, ctx]
         o = F.scaled_dot_product_attention(value.transpose(1, 2), g.unsqueeze(1), g.unsqueeze(1), attn_mask=mask, scale=1, enable_gqa=True)  # [batch, head, seq, other]
         return o
 
@@ -193,21 +193,25 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
 
 def by_rows(
     compute: Callable[..., Tensor | tuple[Tensor, ...]],
-    rows: tuple[tuple[Tensor, int], ...],
+    asking: tuple[tuple[Tensor, int], ...],
+    seen: tuple[tuple[Tensor, int], ...],
     joined: tuple[int | None, ...],
     *whole: object,
+    window: int | None = None,
     size: int = 128,
 ) -> Tensor | tuple[Tensor, ...]:
     """What is made of pairs of tokens, for `size` of those that ask at a time: no tensor of all pairs is made, and what training needs is made again.
 
-    `rows`: what those that ask have, and the dimension in which they lie. `joined`: where results are put together; None: they are added.
+    `asking`: what those that ask have, and the dimension in which they lie. `seen`: likewise of those that are seen up to the last that asks, in a
+    window of that length. `joined`: where results are put together; None: they are added.
     """
-    length = rows[0][0].shape[rows[0][1]]
+    length = asking[0][0].shape[asking[0][1]]
     if torch.compiler.is_compiling() or length <= size:  # a compiled graph is one for all lengths, and has all pairs
-        return compute(*(each for each, _ in rows), *whole)
+        return compute(*(each for each, _ in (*asking, *seen)), *whole)
     found: list[list[Tensor]] = [[] for _ in joined]
     for start in range(0, length, size):
-        some = [each.narrow(dim, start, min(size, length - start)) for each, dim in rows]
+        stop, first = min(start + size, length), 0 if window is None else max(0, start - window + 1)
+        some = [each.narrow(dim, start, stop - start) for each, dim in asking] + [each.narrow(dim, first, stop - first) for each, dim in seen]
         made = checkpoint(compute, *some, *whole, use_reentrant=False) if torch.is_grad_enabled() else compute(*some, *whole)
         for parts, dim, part in zip(found, joined, (made,) if len(joined) == 1 else made, strict=True):
             parts[:] = [*parts, part] if dim is not None or not parts else [parts[0] + part]

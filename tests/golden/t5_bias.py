@@ -50,7 +50,7 @@ class Layer(nn.Module):
         q = F.linear(h, W_q.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
         k = F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
         v = F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                                      # [batch, seq, head, key]
-        o = by_rows(self.rows, ((position, 0), (q, 1)), (2,), bias, k, v, position, wide)             # [batch, head, seq, key]
+        o = by_rows(self.rows, ((position, 0), (q, 1)), (), (2,), bias, k, v, position, wide)         # [batch, head, seq, key]
         x = x + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                               # [batch, seq, d]  t5_bias.mpt:45
         pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  t5_bias.mpt:46
         x = x + F.linear(F.relu(F.linear(pre_mlp, W_in)), W_out)                                      # [batch, seq, d]  t5_bias.mpt:46
@@ -193,21 +193,25 @@ def entries(table: Tensor, index: Tensor, shared: int) -> Tensor:
 
 def by_rows(
     compute: Callable[..., Tensor | tuple[Tensor, ...]],
-    rows: tuple[tuple[Tensor, int], ...],
+    asking: tuple[tuple[Tensor, int], ...],
+    seen: tuple[tuple[Tensor, int], ...],
     joined: tuple[int | None, ...],
     *whole: object,
+    window: int | None = None,
     size: int = 128,
 ) -> Tensor | tuple[Tensor, ...]:
     """What is made of pairs of tokens, for `size` of those that ask at a time: no tensor of all pairs is made, and what training needs is made again.
 
-    `rows`: what those that ask have, and the dimension in which they lie. `joined`: where results are put together; None: they are added.
+    `asking`: what those that ask have, and the dimension in which they lie. `seen`: likewise of those that are seen up to the last that asks, in a
+    window of that length. `joined`: where results are put together; None: they are added.
     """
-    length = rows[0][0].shape[rows[0][1]]
+    length = asking[0][0].shape[asking[0][1]]
     if torch.compiler.is_compiling() or length <= size:  # a compiled graph is one for all lengths, and has all pairs
-        return compute(*(each for each, _ in rows), *whole)
+        return compute(*(each for each, _ in (*asking, *seen)), *whole)
     found: list[list[Tensor]] = [[] for _ in joined]
     for start in range(0, length, size):
-        some = [each.narrow(dim, start, min(size, length - start)) for each, dim in rows]
+        stop, first = min(start + size, length), 0 if window is None else max(0, start - window + 1)
+        some = [each.narrow(dim, start, stop - start) for each, dim in asking] + [each.narrow(dim, first, stop - first) for each, dim in seen]
         made = checkpoint(compute, *some, *whole, use_reentrant=False) if torch.is_grad_enabled() else compute(*some, *whole)
         for parts, dim, part in zip(found, joined, (made,) if len(joined) == 1 else made, strict=True):
             parts[:] = [*parts, part] if dim is not None or not parts else [parts[0] + part]

@@ -52,7 +52,7 @@ class Layer(nn.Module):
         q = rope(F.linear(h, W_q.flatten(0, 2)).unflatten(-1, (2, 2, 8)).permute(0, 2, 3, 1, 4), rotation_8)  # [batch, kv, group, seq, key]  std.mpt:33
         k = rope(F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (2, 8)).transpose(1, 2), rotation_8)    # [batch, kv, seq, key]  std.mpt:34
         v = F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (2, 8))                                      # [batch, seq, kv, key]
-        o = by_rows(self.rows, ((doc, 1), (position, 0), (q, 3)), (3,), doc, k, v, position, wide)    # [batch, kv, group, seq, key]
+        o = by_rows(self.rows, ((doc, 1), (position, 0), (q, 3)), ((doc, 1), (position, 0), (k, 2), (v, 1)), (3,), wide, window=4)  # [batch, kv, group, seq, key]
         x = x + F.linear(o.permute(0, 3, 1, 2, 4).flatten(-3), W_o.flatten(1))                        # [batch, seq, d]  windowed_documents.mpt:24
         pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  windowed_documents.mpt:25
         x = x + F.linear(F.linear(pre_mlp, W_up) * F.silu(F.linear(pre_mlp, W_gate)), W_down)         # [batch, seq, d]  windowed_documents.mpt:25
@@ -74,9 +74,8 @@ class Layer(nn.Module):
         x = x + F.linear(F.linear(pre_mlp, W_up) * F.silu(F.linear(pre_mlp, W_gate)), W_down)         # [batch, seq, d]  windowed_documents.mpt:25
         return x
 
-    def rows(self, doc: Tensor, here: Tensor, q: Tensor, doc2: Tensor, k: Tensor, v: Tensor, position: Tensor, wide: torch.dtype) -> Tensor:
-        value = here.to(wide)[:, None] - position.to(wide) < 4                                        # [seq, ctx]
-        mask = (here[:, None] >= position) & (value) & (doc2[:, None] == doc[..., None])              # [batch, seq, ctx]
+    def rows(self, doc2: Tensor, here: Tensor, q: Tensor, doc: Tensor, there: Tensor, k: Tensor, v: Tensor, wide: torch.dtype) -> Tensor:
+        mask = (here[:, None] >= there) & (here.to(wide)[:, None] - there < 4) & (doc[:, None] == doc2[..., None])  # [batch, seq, ctx]
         o = F.scaled_dot_product_attention(q.flatten(1, 2), k, v.transpose(1, 2), attn_mask=mask[:, None, :, :], enable_gqa=True).unflatten(1, (2, 2))  # [batch, kv, group, seq, key]
         return o
 
@@ -242,21 +241,25 @@ def lookup(table: Tensor, ids: Tensor) -> Tensor:
 
 def by_rows(
     compute: Callable[..., Tensor | tuple[Tensor, ...]],
-    rows: tuple[tuple[Tensor, int], ...],
+    asking: tuple[tuple[Tensor, int], ...],
+    seen: tuple[tuple[Tensor, int], ...],
     joined: tuple[int | None, ...],
     *whole: object,
+    window: int | None = None,
     size: int = 128,
 ) -> Tensor | tuple[Tensor, ...]:
     """What is made of pairs of tokens, for `size` of those that ask at a time: no tensor of all pairs is made, and what training needs is made again.
 
-    `rows`: what those that ask have, and the dimension in which they lie. `joined`: where results are put together; None: they are added.
+    `asking`: what those that ask have, and the dimension in which they lie. `seen`: likewise of those that are seen up to the last that asks, in a
+    window of that length. `joined`: where results are put together; None: they are added.
     """
-    length = rows[0][0].shape[rows[0][1]]
+    length = asking[0][0].shape[asking[0][1]]
     if torch.compiler.is_compiling() or length <= size:  # a compiled graph is one for all lengths, and has all pairs
-        return compute(*(each for each, _ in rows), *whole)
+        return compute(*(each for each, _ in (*asking, *seen)), *whole)
     found: list[list[Tensor]] = [[] for _ in joined]
     for start in range(0, length, size):
-        some = [each.narrow(dim, start, min(size, length - start)) for each, dim in rows]
+        stop, first = min(start + size, length), 0 if window is None else max(0, start - window + 1)
+        some = [each.narrow(dim, start, stop - start) for each, dim in asking] + [each.narrow(dim, first, stop - first) for each, dim in seen]
         made = checkpoint(compute, *some, *whole, use_reentrant=False) if torch.is_grad_enabled() else compute(*some, *whole)
         for parts, dim, part in zip(found, joined, (made,) if len(joined) == 1 else made, strict=True):
             parts[:] = [*parts, part] if dim is not None or not parts else [parts[0] + part]

@@ -164,23 +164,33 @@ class Function(Writer):
         made = inner.made
         for formal in op.formals:
             inner.text[formal] = inner.names.take(inner.hint(formal))
-        made.arguments = [inner.text[formal] for formal in op.formals]
+        made.arguments = [inner.text[formal] for formal in sorted(op.formals, key=lambda formal: isinstance(formal.op, Some) and formal.op.seen)]
         made.lines = inner.scope(body, self.module.needs.of(node))
         made.lines.append(f"return {', '.join(inner.code(result) for result in op.results)}")
         made.arguments += [*(inner.text[each] for each in made.captured), *map(ambient_name, made.ambient)]
         made.returns = ["Tensor"] * len(op.results)
         self.made.methods.append(made)
-        rows = [f"({self.code(arg)}, {self.layout.order(arg).index(SEQ)})" for arg in node.args]
-        joined = ["None" if added else str(self.layout.order(each).index(SEQ)) for each, added in zip(op.results, op.added, strict=True)]
-        whole = [*map(self.code, made.captured), *map(self.provide, made.ambient)]
-        given = ", ".join([f"self.{made.name}", *(f"({', '.join(each)}{',' if len(each) == 1 else ''})" for each in (rows, joined)), *whole])
+        given = [f"self.{made.name}", *self.tokens(node, op), _tuple([str(self._joined(op, place)) for place in range(len(op.results))])]
+        given += [*map(self.code, made.captured), *map(self.provide, made.ambient)]
+        given += [f"window={op.window}"] if op.window is not None else []
         self.spend(node)
         users = {user.op.index: user for user, _ in self.plan.uses.get(node, []) if isinstance(user.op, Result)}
         for user in users.values():
             self.text[user] = self.names.take(self.hint(user))
         names = ", ".join(self.text[users[index]] if index in users else "_" for index in range(len(op.results)))
         orders = ", ".join(f"[{', '.join(map(str, self.layout.order(each)))}]" for each in op.results)
-        return [f"{names} = {self.provide('by_rows')}({given})\t# {orders}"]
+        return [f"{names} = {self.provide('by_rows')}({', '.join(given)})\t# {orders}"]
+
+    def tokens(self, node: Node, op: Rows) -> list[str]:
+        """What tokens have, those that ask and those that are seen, each with the dimension in which they lie."""
+        several: list[list[str]] = [[], []]
+        for formal, arg in zip(op.formals, node.args, strict=True):
+            assert isinstance(formal.op, Some)
+            several[formal.op.seen].append(f"({self.code(arg)}, {self.layout.order(arg).index(formal.op.along)})")
+        return [_tuple(each) for each in several]
+
+    def _joined(self, op: Rows, place: int) -> int | None:
+        return None if op.added[place] else self.layout.order(op.results[place]).index(SEQ)
 
     def line(self, node: Node) -> str:
         return beside(self.assign(node), self.layout.order(node), self.module.place(node))
@@ -303,6 +313,10 @@ class Function(Writer):
         """A value given to a copy of a stack; None where it has not been computed."""
         condition = self.condition(node, around)
         return f"{self.code(node)} if {condition} else None" if condition else self.code(node)
+
+
+def _tuple(items: list[str]) -> str:
+    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
 
 
 def holder(path: str) -> str:

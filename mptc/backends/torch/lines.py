@@ -151,7 +151,8 @@ class Writer(ABC):
         if role is not None:
             return role
         if isinstance(node.op, Some):
-            return "here" if isinstance(node.op.of.op, Position) else self.hint(node.op.of)
+            place = "there" if node.op.seen else "here"
+            return place if isinstance(seen_through(node.op.of).op, Position) else self.hint(seen_through(node.op.of))
         if isinstance(node.op, Result) and isinstance(node.args[0].op, Rows):
             return self.hint(node.args[0].op.results[node.op.index])
         return after_parameter(node) or ("step" if node in self.comments.steps else "value")
