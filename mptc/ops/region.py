@@ -98,6 +98,9 @@ class Some(Given):
     def infer(self, *types: Type) -> Type:
         return self.of.type
 
+    def is_exact(self, node: Node) -> bool:
+        return isinstance(self.of.op, Operation) and self.of.op.is_exact(self.of)
+
     def listed(self, node: Node, names: Sequence[str]) -> str:
         return "some rows"
 

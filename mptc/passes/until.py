@@ -29,7 +29,7 @@ def until(inside: set[Node], exits: list[Node]) -> Until | None:
     if len(contexts) != 1:
         return None
     (over,) = contexts
-    if any(over in node.axes for node in exits) or any(SEQ in arg.axes and over in arg.axes for arg in _outside(inside, exits)):
+    if any(_keeps(node, over) for node in exits) or any(SEQ in arg.axes and over in arg.axes for arg in _outside(inside, exits)):
         return None
     masks = [_mask(node, over) for node in (*inside, *exits) if _reduces(node, over)]
     ops = [mask.op for mask in masks if mask is not None and isinstance(mask.op, Mask) and (mask.op.past or mask.op.window is not None)]
@@ -59,6 +59,11 @@ def _seen(node: Node, op: Contract, over: Axis) -> set[Label]:
     """What a product calls the tokens that are seen."""
     labels = [operand.labels[arg.axes.index(over)] for arg, operand in zip(node.args, op.operands, strict=True) if over in arg.axes]
     return {*labels, *([over] if over in node.axes else [])}
+
+
+def _keeps(node: Node, over: Axis) -> bool:
+    """Whether something is made for each token that is seen."""
+    return over in node.axes or (isinstance(node.op, Contract) and any(isinstance(label, Axis) for label in _seen(node, node.op, over)))
 
 
 def _reduces(node: Node, over: Axis) -> bool:

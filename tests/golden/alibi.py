@@ -74,7 +74,7 @@ class Layer(nn.Module):
         return x
 
     def rows(self, here: Tensor, q: Tensor, there: Tensor, k: Tensor, v: Tensor, slope: Tensor, wide: torch.dtype, dtype: torch.dtype) -> Tensor:
-        value = slope[:, None, None] * (there - here.to(wide)[:, None])                               # [head, seq, ctx]
+        value = slope[:, None, None] * (there - here[:, None]).to(wide)                               # [head, seq, ctx]
         mask = here[:, None] >= there                                                                 # [seq, ctx]
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=value.to(dtype)[None, :, :, :].masked_fill(~mask, -torch.inf))  # [batch, head, seq, key]
         return o

@@ -78,7 +78,6 @@ class Model(nn.Module):
             return self.decode(tokens, cache)
         refuse_padding(tokens, True, "tokens holds ids below 0 before others: nrgpt would see this padding as tokens; declare `input mask: []` and view `only(past(h), past(mask))`")
         batch, seq = tokens.shape[:2]
-        wide = torch.float64 if next(self.parameters()).dtype == torch.float64 else torch.float32
         position = torch.arange(seq, device=tokens.device)
         J, alpha = self.total.attraction()
         W_in, W_out = self.total.feedforward()
@@ -87,7 +86,7 @@ class Model(nn.Module):
             g = F.rms_norm(x - x.mean(-1)[..., None], (32,), eps=1e-05)                               # [batch, seq, d]  nrgpt.mpt:35
             in_ = F.linear(g, W_in)                                                                   # [batch, seq, hidden]
             value = F.linear(g, J.mT.flatten(0, 1)).unflatten(-1, (4, 32))                            # [batch, seq, head, other]
-            o = by_rows(self.rows, ((position, 0), (value, 1)), ((position, 0), (g, 1)), (2,), wide)  # [batch, head, seq, other]
+            o = by_rows(self.rows, ((position, 0), (value, 1)), ((position, 0), (g, 1)), (2,))        # [batch, head, seq, other]
             value2 = F.linear((o * alpha[:, None, None]).transpose(1, 2).flatten(-2), J.transpose(0, 1).flatten(1))  # [batch, seq, d]
             value3 = F.linear(F.linear(g, W_out.T) * torch.ops.aten.gelu_backward(torch.ones_like(in_), in_), W_in.T)  # [batch, seq, d]
             value2 = F.linear(F.gelu(in_), W_out) + value2 + value3                                   # [batch, seq, d]
@@ -125,8 +124,8 @@ class Model(nn.Module):
         cache.end()
         return Output(logits)
 
-    def rows(self, here: Tensor, value: Tensor, there: Tensor, g: Tensor, wide: torch.dtype) -> Tensor:
-        mask = (here[:, None] >= there) & (here.to(wide)[:, None] - there > 0)                        # [seq, ctx]
+    def rows(self, here: Tensor, value: Tensor, there: Tensor, g: Tensor) -> Tensor:
+        mask = (here[:, None] >= there) & (here[:, None] - there > 0)                                 # [seq, ctx]
         o = F.scaled_dot_product_attention(value.transpose(1, 2), g.unsqueeze(1), g.unsqueeze(1), attn_mask=mask, scale=1, enable_gqa=True)  # [batch, head, seq, other]
         return o
 

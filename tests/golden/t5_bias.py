@@ -57,8 +57,8 @@ class Layer(nn.Module):
         return x
 
     def rows(self, here: Tensor, q: Tensor, bias: Tensor, k: Tensor, v: Tensor, position: Tensor, wide: torch.dtype) -> Tensor:
-        back = here.to(wide)[:, None] - position.to(wide)                                             # [seq, ctx]  t5_bias.mpt:28
-        n = torch.abs(back)                                                                           # [seq, ctx]  t5_bias.mpt:18
+        back = here[:, None] - position                                                               # [seq, ctx]  t5_bias.mpt:28
+        n = torch.abs(back.to(wide))                                                                  # [seq, ctx]  t5_bias.mpt:18
         far = 4 + torch.floor(0.0001 + 2.232442506204989 * torch.log(n.clamp(min=1) / 4))             # [seq, ctx]  t5_bias.mpt:19
         value = torch.where(back < 0, 8, 0).to(wide) + torch.where(n < 4, n, far.clamp(max=7))        # [seq, ctx]
         value = entries(bias, value, 0)                                                               # [seq, ctx, head]

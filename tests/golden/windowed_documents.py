@@ -43,7 +43,7 @@ class Layer(nn.Module):
         self.pre_mlp = Parameters(gain=empty(32))  # [d]
         self.swiglu = Parameters(W_gate=empty(64, 32), W_up=empty(64, 32), W_down=empty(32, 64))  # [hidden, d], [hidden, d], [d, hidden]
 
-    def forward(self, x: Tensor, doc: Tensor, rotation_8: tuple[Tensor, Tensor], position: Tensor, wide: torch.dtype) -> Tensor:
+    def forward(self, x: Tensor, doc: Tensor, rotation_8: tuple[Tensor, Tensor], position: Tensor) -> Tensor:
         pre_attention_gain = self.pre_attention()
         W_q, W_k, W_v, W_o = self.attention_to()
         pre_mlp_gain = self.pre_mlp()
@@ -52,7 +52,7 @@ class Layer(nn.Module):
         q = rope(F.linear(h, W_q.flatten(0, 2)).unflatten(-1, (2, 2, 8)).permute(0, 2, 3, 1, 4), rotation_8)  # [batch, kv, group, seq, key]  std.mpt:33
         k = rope(F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (2, 8)).transpose(1, 2), rotation_8)    # [batch, kv, seq, key]  std.mpt:34
         v = F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (2, 8))                                      # [batch, seq, kv, key]
-        o = by_rows(self.rows, ((doc, 1), (position, 0), (q, 3)), ((doc, 1), (position, 0), (k, 2), (v, 1)), (3,), wide, window=4)  # [batch, kv, group, seq, key]
+        o = by_rows(self.rows, ((doc, 1), (position, 0), (q, 3)), ((doc, 1), (position, 0), (k, 2), (v, 1)), (3,), window=4)  # [batch, kv, group, seq, key]
         x = x + F.linear(o.permute(0, 3, 1, 2, 4).flatten(-3), W_o.flatten(1))                        # [batch, seq, d]  windowed_documents.mpt:24
         pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  windowed_documents.mpt:25
         x = x + F.linear(F.linear(pre_mlp, W_up) * F.silu(F.linear(pre_mlp, W_gate)), W_down)         # [batch, seq, d]  windowed_documents.mpt:25
@@ -74,8 +74,8 @@ class Layer(nn.Module):
         x = x + F.linear(F.linear(pre_mlp, W_up) * F.silu(F.linear(pre_mlp, W_gate)), W_down)         # [batch, seq, d]  windowed_documents.mpt:25
         return x
 
-    def rows(self, doc2: Tensor, here: Tensor, q: Tensor, doc: Tensor, there: Tensor, k: Tensor, v: Tensor, wide: torch.dtype) -> Tensor:
-        mask = (here[:, None] >= there) & (here.to(wide)[:, None] - there < 4) & (doc[:, None] == doc2[..., None])  # [batch, seq, ctx]
+    def rows(self, doc2: Tensor, here: Tensor, q: Tensor, doc: Tensor, there: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        mask = (here[:, None] >= there) & (here[:, None] - there < 4) & (doc[:, None] == doc2[..., None])  # [batch, seq, ctx]
         o = F.scaled_dot_product_attention(q.flatten(1, 2), k, v.transpose(1, 2), attn_mask=mask[:, None, :, :], enable_gqa=True).unflatten(1, (2, 2))  # [batch, kv, group, seq, key]
         return o
 
@@ -133,13 +133,12 @@ class Model(nn.Module):
                 raise ValueError("with a cache there is neither loss nor probes")
             return self.decode(tokens, doc, cache)
         batch, seq = tokens.shape[:2]
-        wide = torch.float64 if next(self.parameters()).dtype == torch.float64 else torch.float32
         position = torch.arange(seq, device=tokens.device)
         rotation_8 = rotation(seq, 8, 10000.0, next(self.parameters()))
         gain = self.rmsnorm()
         x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  windowed_documents.mpt:21
         for layer in self.layers:
-            x = layer(x, doc, rotation_8, position, wide)
+            x = layer(x, doc, rotation_8, position)
         logits = F.linear(F.rms_norm(x, (32,), gain, eps=1e-06), self.unembed)                        # [batch, seq, vocab]  windowed_documents.mpt:27
         evaluated, probes = None, {}
         if loss:
