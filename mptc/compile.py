@@ -1,6 +1,6 @@
 """One page is the compiler: every stage, in order.
 
-    text ─syntax▶ AST ─model▶ typed model ─build▶ IR ─derive▶ steps ─backends▶ files
+    text ─syntax▶ AST ─model▶ typed model ─build▶ IR ─derive▶ steps ─passes▶ steps ─backends▶ files
 
 A stage takes what the one before it made and a `Diagnostics`; where that has errors, the stages after it do not run.
 """
@@ -18,6 +18,7 @@ from mptc.source.text import Source
 if TYPE_CHECKING:
     from mptc.derive import Derived
     from mptc.ir.program import Program
+    from mptc.passes import Pass
 
 __all__ = ["NOTHING", "TARGETS", "Compiled", "Deployed", "Deployment", "File", "Stored", "check", "compile", "formatted"]
 
@@ -96,16 +97,14 @@ def derived_from(source: Source, diagnostics: Diagnostics, settings: Mapping[str
     return derived
 
 
-def torch_text(derived: Derived, following: Program | str | None = None) -> str:
-    """`following`: what `next_tokens` finds, where that is known."""
+def torch_text(derived: Derived, following: Program | str | None = None, passes: Sequence[Pass] | None = None) -> str:
+    """`following`: what `next_tokens` finds, where that is known. `passes`: all of `mptc.passes`, unless it is told otherwise."""
     from mptc.backends.torch import module
     from mptc.derive.decode import next_tokens
     from mptc.derive.explain import layers
-    from mptc.ir.verify import verify
-    from mptc.passes.rows import rows
+    from mptc.passes import PASSES, applied
 
-    program, moved = rows(derived.program)
-    verify(program, "passes")
+    program, moved = applied(derived.program, PASSES if passes is None else passes)
     equations, steps = layers(derived)
     equations = {moved.get(node, node): lines for node, lines in equations.items()}
     return module(program, equations, {moved.get(node, node) for node in steps}, following or next_tokens(derived))

@@ -13,6 +13,8 @@ from mptc.runtime.output import Origin, written
 from mptc.runtime.spec import read
 from mptc.show import show
 from mptc.source.diagnostic import Diagnostics
+from mptc.trace import STAGES as AFTER
+from mptc.trace import trace
 
 STAGES = ("ast", "model", "ir", "derivation")
 TARGETS = ("torch", "triton", "onnx", "hf")
@@ -41,6 +43,7 @@ def _emit(context: click.Context, parameter: click.Parameter, given: str) -> tup
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Of the numbers in onnx.  [default: float32]")
 @click.option("--quantize", type=click.Choice(["int8"]), help="Matrices in onnx as bytes, with a scale for each row.")
 @click.option("--probes", is_flag=True, help="Make the probes outputs of onnx.")
+@click.option("--after", type=click.Choice(AFTER), help="The stage whose ir is printed.  [default: derive]")
 @click.pass_context
 def command(
     context: click.Context,
@@ -54,17 +57,23 @@ def command(
     dtype: str | None,
     quantize: str | None,
     probes: bool,
+    after: str | None,
 ) -> None:
     """Compile SPEC and write it to DIR/MODEL/, as a torch module (MODEL.py) or what --emit says, or print a stage of the compilation on stdout."""
     if seed is not None and weights is not None:
         raise click.UsageError("--seed and --weights exclude each other", context)
     if (dtype or quantize or probes) and "onnx" not in emit:
         raise click.UsageError("--dtype, --quantize and --probes are for --emit onnx", context)
+    if after and emit != ("ir",):
+        raise click.UsageError("--after is for --emit ir", context)
     _refuse(spec, emit)
     diagnostics = Diagnostics()
     source = read(spec, diagnostics)
     compiled = text = None
-    if source and emit[0] in STAGES:
+    if source and after:
+        found = trace(source, diagnostics, set, variant)
+        text = None if found is None else found.page(after)
+    elif source and emit[0] in STAGES:
         text = show(source, diagnostics, emit[0], set, variant)
     elif source:
         compiled = compile(source, diagnostics, set, variant, emit, Deployment(dtype or "float32", quantize == "int8", probes))

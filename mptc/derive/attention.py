@@ -42,7 +42,7 @@ def stream(planner: Planner, weights: Node, values: Node, bound: set[Axis]) -> N
     (over,) = op.over
     if bound & (set(weights.axes) | set(values.axes)) != {over}:
         return None
-    found = (_asked(planner, weights, values, Sight(asker, over)) for asker in _askers(weights, over) if asker not in values.axes)
+    found = (_asked(planner, weights, values, Sight(asker, over)) for asker in askers(weights, over) if asker not in values.axes)
     return next((step for step in found if step is not None), None)
 
 
@@ -58,7 +58,7 @@ class Sight:
         return "both" if here and there else "query" if here else "key" if there else "parameter"
 
 
-def _askers(weights: Node, over: Axis) -> list[Axis]:
+def askers(weights: Node, over: Axis) -> list[Axis]:
     """The axes that may be of the tokens that ask: the sequence, where it is there; else contexts; else dims."""
     others = [axis for axis in weights.axes if axis not in (BATCH, over)]
     for role in (Role.TOKEN, Role.CONTEXT, Role.DIM):

@@ -82,14 +82,15 @@ def derivation(derived: Derived) -> str:
     parts = []
     number = 1
     for one in derivations(derived):
-        parts.append(_section(one, number))
+        parts.append(section(one, number))
         number += 3 if one.layer else 2
     if not parts:
         return f"{derived.program.name} has no energies: its layers are written, not derived.\n"
     return "\n".join(parts)
 
 
-def _section(one: Derivation, number: int) -> str:
+def section(one: Derivation, number: int) -> str:
+    """The equations of one energy, the first of them with this number."""
     energy = one.energy
     label = energy.label
     lines = [f"{_signature(energy)}   {energy.declared}, used at {energy.used} as {label}", ""]

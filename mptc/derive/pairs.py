@@ -14,20 +14,23 @@ from mptc.source.text import Span
 
 def pairs(derived: Derived) -> list[Span]:
     """Where the spec makes softmax weights that are stored, each place once."""
+    return list(dict.fromkeys(place_of(derived, node) for node in stored(derived)))
+
+
+def stored(derived: Derived) -> list[Node]:
+    """The softmax weights of pairs that are stored."""
     plain, moved = remade(derived.program, Turned())
     inside = Pairs(plain).inside
-    weights = [node for node in everything(derived.program.roots) if isinstance(node.op, Softmax) and _quadratic(node) and moved[node] not in inside]
-    used = [energy.used for energy in derived.program.energies]
-    return list(dict.fromkeys(_place(derived, node, used) for node in weights))
+    return [node for node in everything(derived.program.roots) if isinstance(node.op, Softmax) and _quadratic(node) and moved[node] not in inside]
 
 
 def _quadratic(node: Node) -> bool:
     return sum(axis.role in (Role.TOKEN, Role.CONTEXT) for axis in node.axes) > 1
 
 
-def _place(derived: Derived, node: Node, used: list[Span]) -> Span:
-    """The line of the weights, or of the first use of them that the spec has a line for."""
-    spans = derived.program.spans
+def place_of(derived: Derived, node: Node) -> Span:
+    """The line of some weights, or of the first use of them that the spec has a line for."""
+    spans, used = derived.program.spans, [energy.used for energy in derived.program.energies]
     if node in spans:
         return spans[node]
     reached = {node}

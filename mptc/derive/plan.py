@@ -54,18 +54,18 @@ class Planner:
 
     def plan(self, roots: Sequence[Node]) -> list[Node]:
         """Steps for every root. Barriers come first and in order, so that recursion stays as deep as one expression."""
-        self._materialise(roots)
+        self.materialise(roots)
         for node in walk(roots, self.planned):
             if isinstance(node.op, Hold | Loop | Result):
                 self.lower(node)
         return [self.lower(root) for root in roots]
 
-    def _materialise(self, roots: Sequence[Node]) -> None:
+    def materialise(self, roots: Sequence[Node]) -> None:
         """Softmax weights and looked-up rows that anything but a sum over them wants are computed, and then used for that sum too."""
         for node in walk(roots, self._seen):
             self._seen.add(node)
             if isinstance(node.op, Loop):
-                self._materialise([*node.op.results, *node.op.watched])
+                self.materialise([*node.op.results, *node.op.watched])
             for place, arg in enumerate(node.args):
                 if isinstance(arg.op, Softmax | Lookup) and not self._streamed(node, place):
                     self.materialised.add(arg)
