@@ -50,11 +50,12 @@ def _decode(found: Pair, given: Given, chunks: tuple[int, ...]) -> None:
 
 
 def _pieces(found: Pair, inputs: Arrays, chunks: tuple[int, ...], call: Callable[[Arrays], Arrays]) -> Arrays:
-    """The outputs for all tokens, given some at a time."""
+    """The outputs for all tokens, given some at a time; those of a sequence as they are in the end."""
     tokens = {node.op.label for node in found.program.inputs if isinstance(node.op, Input) and SEQ in node.axes}
     ends = np.cumsum(chunks)
     several = [
         call({name: value[:, end - size : end] if name in tokens else value for name, value in inputs.items()})
         for end, size in zip(ends, chunks, strict=True)
     ]
-    return {name: np.concatenate([each[name] for each in several], 1) for name in several[0]}
+    whole = {output.name for output in found.program.outputs if not output.per_token}
+    return {name: value if name in whole else np.concatenate([each[name] for each in several], 1) for name, value in several[-1].items()}
