@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from mptc.ir.axis import Axis, Role
+from mptc.ir.axis import SEQ, Axis, Role
 from mptc.ir.node import Node, make
 from mptc.ir.number import ONE, Monomial
 from mptc.ops.choose import Shift
@@ -126,9 +126,18 @@ def _distance(use: Use) -> Node:
 def _rope(use: Use) -> Node:
     """What is the same for every token is turned by each one's own position all the same."""
     (node,) = use.args
-    if token_axis(node.axes) not in node.axes:
-        node = product(node, ones(make(Position())))
-    return make(Rope(use.axes[0], use.options.get("base", Fraction(10_000))), node)
+    return make(Rope(use.axes[0], use.options.get("base", Fraction(10_000))), node if token_axis(node.axes) in node.axes else _of_tokens(node))
+
+
+def _shift(use: Use) -> Node:
+    """Before the first token there is 0, also where all tokens have the same."""
+    (node,) = use.args
+    return make(Shift(int(use.options["n"])), node if SEQ in node.axes else _of_tokens(node))
+
+
+def _of_tokens(node: Node) -> Node:
+    """A value that is the same for every token, of each."""
+    return product(node, ones(make(Position())))
 
 
 def _rms(use: Use) -> Node:
@@ -166,7 +175,7 @@ BUILTINS: dict[str, Callable[[Use], Node]] = {
     "index": lambda use: make(Index(use.axes[0])),
     "rope": _rope,
     "rms": _rms,
-    "shift": lambda use: make(Shift(int(use.options["n"])), *use.args),
+    "shift": _shift,
     "next": lambda use: make(Next(), *use.args),
     "cross_entropy": lambda use: make(CrossEntropy(use.axes[0]), *use.args),
     "stop": lambda use: make(Stop(), *use.args),

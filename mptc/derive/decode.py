@@ -100,6 +100,7 @@ class Decoder:
         self.shifts = count(-1, -1)
         nodes = list(everything([output.node for output in derived.canonical.outputs]))
         self.over = {over for node in nodes for _, over in viewed(node)}
+        self.over |= {node.op.over for node in nodes if isinstance(node.op, Mask)} - {*self.c.memories}  # tokens may be counted alone
         for node in nodes:
             if isinstance(node.op, Length):
                 raise CannotDecode("it depends on how many tokens there are")

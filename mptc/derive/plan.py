@@ -244,8 +244,8 @@ class Planner:
         return self.c.rename(node, {primed: plain for plain, primed in arrows.items()}), arrows
 
     def streams(self, keys: Node, values: Node) -> bool:
-        """Whether these may be those of one fused attention: what tokens have themselves, or a memory has."""
-        return not any(axis.role is Role.CONTEXT and axis not in self.c.memories for axis in (*keys.axes, *values.axes))
+        """Whether these may be those of one fused attention."""
+        return True
 
     def is_past(self, mask: Node, over: Axis) -> bool:
         """Whether a mask shows every token up to the viewer's own, and asks for nothing else."""

@@ -35,7 +35,7 @@ class Decoder:
 
     def __call__(self, **values: Any) -> dict[str, Array]:
         """The outputs for the next tokens, `[batch, tokens]`. Raises `UserError` as `Graph` does."""
-        tokens = next(np.asarray(values[each.name]).shape[1] for each in self.inputs if "seq" in each.dims)
+        tokens = next((np.asarray(values[each.name]).shape[1] for each in self.inputs if "seq" in each.dims), 0)  # none: no output asks for tokens
         counted = {LENGTH: [self.length]} if any(each.name == LENGTH for each in self.graph.inputs) else {}
         found = self.graph(**values, **counted, **self.past)
         self.past = {name: found.pop(PRESENT + name.removeprefix(PAST)) for name in self.past}

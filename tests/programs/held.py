@@ -64,24 +64,24 @@ class Tape:
 
 
 @contextmanager
-def rounding(generator: np.random.Generator) -> Iterator[None]:
+def rounding(generator: np.random.Generator, off: float = ROUNDING) -> Iterator[None]:
     """Whatever is computed from parameters and inputs is off by a rounding of its own, as in another order of the same operations."""
     originals: list[tuple[type[Op], Any]] = [(op, op.reference) for op in (Contract, Sum, Map, Lse, Softmax, Rms, Rstd, Rope)]
     given: dict[Node, bool] = {}
 
-    def off(original: Callable[..., Any]) -> Callable[..., Any]:
+    def moved(original: Callable[..., Any]) -> Callable[..., Any]:
         def reference(op: Any, node: Node, *args: Any) -> Any:
             found = original(op, node, *args)
             for inner in walk([node], given):
                 given[inner] = isinstance(inner.op, Param | Input | Formal | Result | Gathered) or any(given[arg] for arg in inner.args)
             same = (isinstance(op, Contract) and op.renames) or (isinstance(op, Map) and op.function in FLAT)
-            return found if same or not given[node] else found * (1 + ROUNDING * generator.normal(size=np.shape(found)))
+            return found if same or not given[node] else found * (1 + off * generator.normal(size=np.shape(found)))
 
         return reference
 
     try:
         for op, original in originals:
-            op.reference = off(original)  # type: ignore[method-assign]
+            op.reference = moved(original)  # type: ignore[method-assign]
         yield
     finally:
         for op, original in originals:

@@ -35,7 +35,7 @@ from mptc.source.diagnostic import Diagnostics
 from mptc.source.render import render
 from mptc.source.text import Source
 from mptc.syntax.parse import parse
-from tests.programs.held import Tape, rounding
+from tests.programs.held import ROUNDING, Tape, rounding
 from tests.programs.models import Spec
 from tests.programs.values import BATCH, Array, Arrays, directions, memories, numbers, parameters
 
@@ -197,7 +197,7 @@ def _agree(given: Given) -> None:
     try:
         _near(numpy_of(values), expected, "the module")
     except Differs as differs:
-        _firm(given, expected, differs)
+        firm(given, differs)
         raise
     weights = directions(expected.outputs, given.seed + 17)
     gradients = _gradients(values, weights, leaves)
@@ -229,19 +229,19 @@ def _tame(values: Values) -> None:
         raise Wild(f"numbers up to {top:g}")
 
 
-def _firm(given: Given, expected: Values, differs: Differs) -> None:
+def firm(given: Given, differs: Exception, off: float = ROUNDING, jump: float = FORWARD) -> None:
     """Raises `Wild` where a rounding decides what is meant: a comparison of what is equal but for it."""
-    generator = np.random.default_rng(given.seed)
+    generator, expected = np.random.default_rng(given.seed), meaning(given.made.program, given.values, given.sizes)
     for _ in range(TRIES):
-        with rounding(generator):
+        with rounding(generator, off):
             found = meaning(given.made.program, given.values, given.sizes)
         try:
-            _near(found, expected, "what is meant")
+            _near(found, expected, "what is meant", jump)
         except Differs:
             raise Wild(f"a rounding decides: {differs}") from None
 
 
-def _near(found: Values, expected: Values, what: str) -> None:
+def _near(found: Values, expected: Values, what: str, tolerance: float = FORWARD) -> None:
     if found.all.keys() != expected.all.keys():
         raise Differs(f"{what} gives {sorted(found.all)}, not {sorted(expected.all)}")
     for name, value in expected.all.items():
@@ -249,7 +249,7 @@ def _near(found: Values, expected: Values, what: str) -> None:
         if other.shape != value.shape:
             raise Differs(f"{what}: {name} is of shape {other.shape}, not {value.shape}")
         error = float(np.abs(other - value).max(initial=0.0)) / max(1.0, float(np.abs(value).max(initial=0.0)))
-        if not error <= FORWARD:
+        if not error <= tolerance:
             raise Differs(f"forward: {what}: {name} differs by {error:g}")
 
 
