@@ -53,7 +53,9 @@ def linear(node: Node | None) -> Node | None:
     if node is None or not isinstance(node.op, Contract) or next(viewed(node), None) is not None:
         return None
     own = [(operand, arg) for operand, arg in zip(node.op.operands, node.args, strict=True) if not is_constant(arg)]
-    return own[0][1] if len(own) == 1 and own[0][0].power == 1 else None
+    if len(own) != 1 or own[0][0].power != 1 or any(axis.role is Role.CONTEXT for axis in own[0][1].axes):
+        return None
+    return own[0][1]
 
 
 def heads(viewer: Node, value: Node) -> frozenset[Axis]:

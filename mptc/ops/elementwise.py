@@ -61,7 +61,7 @@ class Map(Operation):
         own = re.match(r"\w+\(", text)  # a function of the generated module's own
         if own:
             site.helper(own.group()[:-1])
-        return text.format(site.whole(0))
+        return text.format(site.whole(0), site.tight(0))
 
     triton = absent("printed by the region that contains it")
 
@@ -174,7 +174,7 @@ FUNCTIONS: dict[str, Function] = {
     ),
     "silu": Function(_silu_slope, lambda z: z * _sigmoid(z), "F.silu({0})"),
     "abs": Function(lambda z: apply("sign", z), np.abs, "torch.abs({0})", "({0}) * ({0}).abs() / 2", positive=True),
-    "step": Function(lambda z: None, lambda z: (z > 0).astype(float), "({0} > 0).to({0}.dtype)", "F.relu({0})", positive=True),
+    "step": Function(lambda z: None, lambda z: (z > 0).astype(float), "({0} > 0).to({1}.dtype)", "F.relu({0})", positive=True),
     "sign": Function(lambda z: None, np.sign, "torch.sign({0})", "torch.abs({0})"),
     "ceil": Function(lambda z: None, np.ceil, "torch.ceil({0})", integrable=False),
     "floor": Function(lambda z: None, np.floor, "torch.floor({0})", integrable=False),
