@@ -10,7 +10,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from mptc.build import build
 from mptc.compile import formatted, torch_text
 from mptc.derive import derive
+from mptc.derive.decode import next_tokens
 from mptc.interpret import interpret
 from mptc.ir.axis import BATCH as BATCH_AXIS
 from mptc.ir.axis import SEQ, Axis
@@ -64,6 +65,7 @@ class Compiled:
     program: Program  # raw
     text: str
     module: ModuleType
+    plain: ModuleType | None  # without passes, where that is another one
 
 
 class Given:
@@ -104,6 +106,7 @@ def judge(spec: Spec) -> None:
         except Wild:
             if seed == spec.seed + TRIES - 1:
                 raise
+    _same_without_passes(given)
     _same_formatted(spec.text, given)
 
 
@@ -117,10 +120,11 @@ def compiled(text: str) -> Compiled:
     verify(raw, "build")
     derived = derive(raw)
     verify(derived.program, "derive")
-    made = torch_text(derived)
+    following = next_tokens(derived)
+    plain, made = (torch_text(derived, following, passes) for passes in ((), None))
     made = made.replace("size: int = 128", f"size: int = {ROWS}")
     assert model is not None
-    return Compiled(model, raw, made, as_module("m", made))
+    return Compiled(model, raw, made, as_module("m", made), None if _bare(plain) == _bare(made) else as_module("m", plain))
 
 
 # -- what the raw IR means ----------------------------------------------------------------------------------
@@ -221,6 +225,21 @@ def _agree(given: Given) -> None:
         if not abs(found - wanted) <= GRADIENT * scale:
             raise Differs(f"gradient: by {name} {found!r} is computed, and {wanted!r} is meant")
     raise Differs("gradient: of all together")
+
+
+def _same_without_passes(given: Given) -> None:
+    """Outputs and gradients, to rounding."""
+    if given.made.plain is None:
+        return
+    plain = replace(given.made, module=given.made.plain)
+    (ours, leaves), (theirs, others) = computed(given.made, given), computed(plain, given)
+    _near(numpy_of(ours), numpy_of(theirs), "passes: the module")
+    weights = directions(numpy_of(ours).outputs, given.seed + 17)
+    found, wanted = _gradients(ours, weights, leaves), _gradients(theirs, weights, others)
+    scale = max((float(np.abs(each).max(initial=0.0)) for each in wanted.values()), default=0.0)
+    for name, value in wanted.items():
+        if not float(np.abs(found[name] - value).max(initial=0.0)) <= FORWARD * max(1.0, scale):
+            raise Differs(f"passes: gradient by {name}")
 
 
 def _tame(values: Values) -> None:
