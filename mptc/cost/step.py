@@ -1,0 +1,226 @@
+"""One training step of the generated module, statement by statement, stacks and repeats written out: what its tape then has is the cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mptc.backends.asked import needed
+from mptc.backends.deployment import MOST, TooLarge
+from mptc.backends.grades import Grade
+from mptc.backends.layout import Layout
+from mptc.backends.scopes import Scope
+from mptc.backends.torch.lines import is_leaf, is_rename
+from mptc.backends.torch.modules import plan_of
+from mptc.cost.operators import ID, NUMBER, Operators
+from mptc.cost.rows import REST, Rows
+from mptc.cost.sizes import Sizes
+from mptc.cost.tape import Tape, Tensor
+from mptc.cost.values import ran
+from mptc.ir.axis import SEQ, Axis
+from mptc.ir.node import Kind, Node
+from mptc.ir.path import Path, stored
+from mptc.ir.program import Program
+from mptc.ops.base import Operation
+from mptc.ops.leaf import Formal, Input, Length, Param
+from mptc.ops.region import Gathered, Loop, Region, Result
+from mptc.ops.rotary import Rope, token_axis
+
+
+@dataclass(eq=False)
+class Step:
+    """Outputs and the loss are computed and held, probes are not; then gradients flow from the loss or, without one, the sum of all outputs.
+
+    Raises `TooLarge` where more than `MOST` values are computed, all copies and passes counted.
+    """
+
+    program: Program
+    sizes: Sizes
+    tape: Tape = field(default_factory=Tape)
+
+    def __post_init__(self) -> None:
+        self.plan = plan_of(self.program)
+        self.layout = Layout()
+        self.run = Operators(self.tape, self.sizes, self.layout)
+        self.rows = Rows(self.program, self.plan.scopes)
+        loss = [] if self.program.loss is None else [self.program.loss]
+        outputs = [output.node for output in self.program.outputs]
+        self.needed = needed([*outputs, *loss])
+        self.roots = loss or outputs
+        self.held = {*outputs, *loss}
+        self.found: dict[Node, Tensor | None] = {}
+        self.copies: dict[str, int] = {}
+        self.left: dict[Node, int] = {}
+        self.parameters: dict[str, Tensor] = {}
+        self.frozen = {parameter.path: parameter.frozen for parameter in self.program.parameters}
+        self.taken = 0
+        self.readers = self._readers()
+
+    def take(self) -> Tape:
+        """The whole step."""
+        self._tables()
+        self._body(self.plan.scopes.root)
+        for node in [*self.found]:
+            if node not in self.held:
+                self._forget(node)
+        self.tape.backward([tensor for node in self.roots if (tensor := self._value(node)) is not None])
+        return self.tape
+
+    def _readers(self) -> dict[Node, list[tuple[Node, Scope]]]:
+        """Who reads each value, and where."""
+        readers: dict[Node, list[tuple[Node, Scope]]] = {}
+        for node, scope in self.plan.scopes.home.items():
+            for arg in node.args if node in self.needed else ():
+                readers.setdefault(arg, []).append((node, scope))
+        for loop, body in self.plan.scopes.bodies.items():
+            assert isinstance(loop.op, Loop)
+            for result in (*loop.op.results, *loop.op.watched):
+                readers.setdefault(result, []).append((loop, body))
+        return readers
+
+    def _tables(self) -> None:
+        """Cosines and sines of rotary position, once for each size and context."""
+        wanted = {
+            (node.op.axis, node.op.base, token_axis(node.axes))
+            for node in self.plan.scopes.home
+            if node in self.needed and isinstance(node.op, Rope)
+        }
+        self.tape.row = REST
+        for axis, _, token in sorted(wanted, key=str):
+            for _ in range(2):
+                self.tape.operator((token, axis), self.run.bytes((token, axis)), [])
+
+    # -- one function -----------------------------------------------------------------------------------
+
+    def _body(self, scope: Scope) -> None:
+        """Every value of a scope, in order."""
+        for node in scope.nodes:
+            if node in self.needed and not isinstance(node.op, Param | Formal | Length | Result | Gathered):
+                self.taken += 1
+                if self.taken > MOST:
+                    raise TooLarge
+                self._compute(node)
+
+    def _compute(self, node: Node) -> None:
+        self.tape.row = self.rows.of(node)
+        if isinstance(node.op, Loop):
+            self._loop(node, node.op)
+        elif isinstance(node.op, Input):
+            width = ID if node.op.kind is Kind.ID else NUMBER
+            order = self.layout.order(node)
+            self._bind(node, self.tape.given(order, self.run.bytes(order, width), width=width))
+        else:
+            self._bind(node, self._evaluated(node))
+        for arg in dict.fromkeys(node.args):
+            self._read(arg)
+
+    def _evaluated(self, node: Node) -> Tensor | None:
+        """The value of a node; what its expression had beside it is dropped."""
+        values = [self._operand(node, place) for place in range(len(node.args))]
+        result = None if self.layout.grade(node) is Grade.SCALAR else ran(self.run, node, values)
+        made, self.run.made = self.run.made, []
+        if result is not None and all(result is not each for each in made):
+            result = self.tape.view(result, result.order)
+        for each in made:
+            if each is not result:
+                self.tape.drop(each)
+        return result
+
+    def _operand(self, node: Node, place: int) -> Tensor | None:
+        """A value as a node takes it: whole numbers and booleans become numbers where it computes with those."""
+        arg, op = node.args[place], node.op
+        value = self._value(arg)
+        assert isinstance(op, Operation)
+        exact = self.layout.grade(arg) is Grade.EXACT and self.layout.grade(node) > Grade.EXACT
+        if value is None or not exact or op.takes_exact(node, place):
+            return value
+        return self.run.pointwise([value], through=[])
+
+    # -- variables --------------------------------------------------------------------------------------
+
+    def _value(self, node: Node) -> Tensor | None:
+        if isinstance(node.op, Param):
+            return self._parameter(node.op)
+        return self.found.get(node)
+
+    def _bind(self, node: Node, value: Tensor | None) -> None:
+        """A variable gets a value; the one that it had goes when that is there."""
+        before, self.found[node] = self.found.get(node), value
+        self.tape.drop(before)
+        self.left[node] = len({reader for reader, _ in self.readers.get(node, ())})
+
+    def _read(self, node: Node) -> None:
+        """What has no line of its own is gone when it has been read; variables stay as long as their function."""
+        if node not in self.left or node in self.plan.assigned or node in self.held or is_leaf(node):
+            return
+        self.left[node] -= 1
+        home = self.plan.scopes.home[node]
+        if self.left[node] == 0 and all(scope is home for _, scope in self.readers[node]):
+            self._forget(node)
+
+    def _forget(self, node: Node) -> None:
+        self.tape.drop(self.found.pop(node, None))
+
+    def _parameter(self, op: Param) -> Tensor:
+        """The tensor of a parameter in the copy at work, ties followed."""
+        copies = []
+        for place in range(op.path.count("[*]")):
+            before = "[*]".join(op.path.split("[*]")[: place + 1])
+            copies.append(self.copies[before])
+        path, order = stored(Path(op.path, tuple(copies)), op.order, self.program.ties)
+        if str(path) not in self.parameters:
+            bytes = self.run.bytes(order)
+            trained = not any(frozen.covers(path) for frozen in self.frozen.get(path.stem, ()))
+            self.parameters[str(path)] = self.tape.given(order, bytes, trained)
+        there = self.parameters[str(path)]
+        return Tensor(order, there.bytes, there.storage, there.root)
+
+    # -- loops ------------------------------------------------------------------------------------------
+
+    def _loop(self, node: Node, op: Loop) -> None:
+        body = self.plan.scopes.bodies[node]
+        for formal, initial in zip(op.formals, node.args, strict=True):
+            value = self._operand_state(initial)
+            self._bind(formal, None if value is None else self.tape.view(value, value.order))
+            if [reader for reader, _ in self.readers[initial]] == [node] and initial not in self.held and initial in self.found:
+                self._forget(initial)
+        users = [user for user, _ in self.readers.get(node, ())]
+        watched = [user for user in users if isinstance(user.op, Gathered)]
+        for count in range(op.count):
+            if op.label is not None:
+                self.copies[op.path.removesuffix("[*]")] = count
+            self._body(body)
+            after = [self._value(result) for result in op.results]
+            after = [None if value is None else self.tape.view(value, value.order) for value in after]
+            if op.label is not None:
+                self._leave(body)
+            for formal, value in zip(op.formals, after, strict=True):
+                self._bind(formal, value)
+        for user in users:
+            if isinstance(user.op, Result):
+                value = self._value(op.formals[user.op.index])
+                self._bind(user, None if value is None else self.tape.view(value, value.order))
+        for formal in op.formals:
+            self._forget(formal)
+        for user in watched:
+            self._bind(user, self.run.tape.operator(user.axes, self.run.bytes(user.axes), []))
+
+    def _operand_state(self, initial: Node) -> Tensor | None:
+        return self._value(initial)
+
+    def _leave(self, scope: Scope) -> None:
+        """A copy returns: its variables are gone, those of the repeats inside too."""
+        for inner in self._inside(scope):
+            for node in inner.nodes:
+                self._forget(node)
+
+    def _inside(self, scope: Scope) -> Iterable[Scope]:
+        yield scope
+        for loop, body in self.plan.scopes.bodies.items():
+            if body.parent is scope:
+                for node in loop.op.formals if isinstance(loop.op, Loop) else ():
+                    self._forget(node)
+                yield from self._inside(body)
+
+
+__all__ = ["SEQ", "Axis", "Region", "Step", "is_rename"]
