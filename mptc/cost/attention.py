@@ -98,9 +98,14 @@ def _plain(run: Operators, node: Node, heads: Sequence[Axis], tensors: Sequence[
     found = run.keep(run.tape.operator(scores, run.bytes(scores), [query, key], flows, [query, key], flops=one))
     if op.causal:
         bias = run.keep(run.tape.operator((op.asker, op.over), run.bytes((op.asker, op.over)), []))
-    if bias is not None:
-        found = run.pointwise([found, bias], passed=[0, 1])
-    found = run.pointwise([found], keeps_result=True, elements=run.sizes.of(scores).times(4))
+    before = found
+    if bias is not None:  # in place
+        flows = [Flow(found, passed=True), Flow(bias, passed=True)]
+        found = run.keep(run.tape.operator(scores, run.bytes(scores), [found, bias], flows, within=found))
+    weights = run.pointwise([found], keeps_result=True, elements=run.sizes.of(scores).times(4))
+    run.spent(before)
+    run.spent(found)
+    found = weights
     flows = [Flow(found, whole=False, flops=two), Flow(value, whole=False, flops=two)]
     return run.keep(run.tape.operator(result, run.bytes(result), [found, value], flows, [found, value], flops=two))
 

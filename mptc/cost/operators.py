@@ -5,13 +5,13 @@ As torch 2 does it in float32 on a CPU, where a fused attention is what it choos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from mptc.backends.layout import Layout
-from mptc.cost.polynomial import ONE, ZERO, Polynomial
+from mptc.cost.polynomial import ONE, Polynomial
 from mptc.cost.sizes import Sizes
-from mptc.cost.tape import Flow, Order, Tape, Tensor
+from mptc.cost.tape import Flow, Tape, Tensor
 from mptc.ir.axis import Axis
 from mptc.ir.node import Kind, Node
 from mptc.ops.base import is_truth
@@ -57,6 +57,12 @@ class Operators:
         self.made.append(tensor)
         return tensor
 
+    def spent(self, tensor: Tensor | None) -> None:
+        """A part of an expression has been read for the last time."""
+        if tensor is not None and any(tensor is each for each in self.made):
+            self.made = [each for each in self.made if each is not tensor]
+            self.tape.drop(tensor)
+
     def pointwise(
         self,
         operands: Sequence[Tensor | None],
@@ -65,9 +71,12 @@ class Operators:
         passed: Sequence[int] = (),
         through: Sequence[int] | None = None,
         width: int = NUMBER,
-        elements: Polynomial = ZERO,
+        elements: Polynomial | None = None,
     ) -> Tensor:
-        """Element by element. It lies as its widest operand does. `keeps`, `passed` and `through` (which gradients flow to; all) are places."""
+        """Element by element. It lies as its widest operand does. `keeps`, `passed` and `through` (which gradients flow to; all) are places.
+
+        `elements`: its operations, one for each element unless they are said.
+        """
         tensors = [tensor for tensor in operands if tensor is not None]
         order = max((tensor.order for tensor in tensors), key=len, default=())
         order += tuple(dict.fromkeys(axis for tensor in tensors for axis in tensor.order if axis not in order))
@@ -77,6 +86,7 @@ class Operators:
             if tensor is not None and (through is None or place in through)
         ]
         kept = [tensor for place, tensor in enumerate(operands) if place in keeps and tensor is not None]
+        elements = self.sizes.of(order) if elements is None else elements
         return self.keep(self.tape.operator(order, self.bytes(order, width), tensors, flows, kept, keeps_result, width, elements))
 
     def times(self, left: Tensor | None, right: Tensor | None) -> Tensor | None:
@@ -96,14 +106,19 @@ class Operators:
         return self.pointwise([left, right], ([0, 1] if right.trained else [1] if left.trained else []))
 
     def scaled(self, tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else self.pointwise([tensor])
+        """Times a number of Python's."""
+        found = None if tensor is None else self.pointwise([tensor])
+        self.spent(tensor)
+        return found
 
     def reduced(self, tensor: Tensor, away: Iterable[Axis], mean: bool = False) -> Tensor:
         """A sum or a mean over axes: its gradient is the same along them, which a mean divides."""
         away = set(away)
         order = tuple(axis for axis in tensor.order if axis not in away)
         flows = [Flow(tensor, spread=not mean, whole=False)]
-        return self.keep(self.tape.operator(order, self.bytes(order), [tensor], flows))
+        found = self.keep(self.tape.operator(order, self.bytes(order), [tensor], flows, elements=self.sizes.of(tensor.order)))
+        self.spent(tensor)
+        return found
 
     def copied(self, tensor: Tensor, order: tuple[Axis, ...]) -> Tensor:
         """The same values in another memory order."""
@@ -138,11 +153,13 @@ class Operators:
         found: Tensor | None = None
         for count, place in enumerate(above):
             factor = self.powered(values[place], powers[place])
-            found = factor if count == 0 else self.times(found, factor)
+            before, found = found, factor if count == 0 else self.times(found, factor)
+            self.spent(before)
         for place, power in enumerate(powers):
             below = self.powered(values[place], -power) if place not in above and power else None
             if below is not None:
-                found = self.over(found, below)
+                before, found = found, self.over(found, below)
+                self.spent(before)
             elif place not in above and found is not None:
                 found = self.scaled(found)
         return found
@@ -158,15 +175,16 @@ class Operators:
             if count == 0:
                 found = self.scaled(term) if plain and coef.rational < 0 else term
             elif found is not None or term is not None:
-                found = self.pointwise([found, term], passed=[0] if coef.rational < 0 else [0, 1], width=self.width(node))
+                before, found = found, self.pointwise([found, term], passed=[0] if coef.rational < 0 else [0, 1], width=self.width(node))
+                self.spent(before)
+                self.spent(term)
         return found
 
-    def named(self, node: Node, place: int, value: Tensor, names: Callable[[Axis], Axis] | None = None) -> Tensor:
+    def named(self, node: Node, place: int, value: Tensor) -> Tensor:
         """An operand whose axes are called as a contraction's labels are."""
         assert isinstance(node.op, Contract)
         to = node.op.resolved(node)[0][place]
-        order: Order = tuple(to[axis] for axis in value.order)
-        return Tensor(tuple(axis for axis in order if axis is not None), value.bytes, value.storage, value.root, value.width)
+        return Tensor(tuple(to[axis] for axis in value.order), value.bytes, value.storage, value.root, value.width)
 
 
 def _follow(group: tuple[Axis, ...], order: tuple[Axis, ...]) -> bool:

@@ -10,20 +10,19 @@ from mptc.backends.deployment import MOST, TooLarge
 from mptc.backends.grades import Grade
 from mptc.backends.layout import Layout
 from mptc.backends.scopes import Scope
-from mptc.backends.torch.lines import is_leaf, is_rename
+from mptc.backends.torch.lines import is_leaf, is_rename, seen_through
 from mptc.backends.torch.modules import plan_of
 from mptc.cost.operators import ID, NUMBER, Operators
-from mptc.cost.rows import REST, Rows
+from mptc.cost.rows import REST, Rows, home_of
 from mptc.cost.sizes import Sizes
 from mptc.cost.tape import Tape, Tensor
 from mptc.cost.values import ran
-from mptc.ir.axis import SEQ, Axis
 from mptc.ir.node import Kind, Node
 from mptc.ir.path import Path, stored
 from mptc.ir.program import Program
 from mptc.ops.base import Operation
 from mptc.ops.leaf import Formal, Input, Length, Param
-from mptc.ops.region import Gathered, Loop, Region, Result
+from mptc.ops.region import Gathered, Loop, Result
 from mptc.ops.rotary import Rope, token_axis
 
 
@@ -54,6 +53,7 @@ class Step:
         self.parameters: dict[str, Tensor] = {}
         self.frozen = {parameter.path: parameter.frozen for parameter in self.program.parameters}
         self.taken = 0
+        self.uses: dict[str, int] = {}  # numbers of parameters that operators read, by row
         self.readers = self._readers()
 
     def take(self) -> Tape:
@@ -113,6 +113,8 @@ class Step:
             self._bind(node, self._evaluated(node))
         for arg in dict.fromkeys(node.args):
             self._read(arg)
+        for path, axes in {(arg.op.path, arg.op.order) for arg in map(seen_through, node.args) if isinstance(arg.op, Param) and not is_rename(node)}:
+            self.uses[home_of(path)] = self.uses.get(home_of(path), 0) + (self.sizes.of(axes).value or 0)
 
     def _evaluated(self, node: Node) -> Tensor | None:
         """The value of a node; what its expression had beside it is dropped."""
@@ -178,35 +180,36 @@ class Step:
     # -- loops ------------------------------------------------------------------------------------------
 
     def _loop(self, node: Node, op: Loop) -> None:
+        """Every pass, or copy, on the state that the one before left."""
         body = self.plan.scopes.bodies[node]
         for formal, initial in zip(op.formals, node.args, strict=True):
-            value = self._operand_state(initial)
-            self._bind(formal, None if value is None else self.tape.view(value, value.order))
+            self._bind_view(formal, initial)
             if [reader for reader, _ in self.readers[initial]] == [node] and initial not in self.held and initial in self.found:
-                self._forget(initial)
-        users = [user for user, _ in self.readers.get(node, ())]
-        watched = [user for user in users if isinstance(user.op, Gathered)]
+                self._forget(initial)  # its variable carries the state
         for count in range(op.count):
             if op.label is not None:
                 self.copies[op.path.removesuffix("[*]")] = count
             self._body(body)
-            after = [self._value(result) for result in op.results]
-            after = [None if value is None else self.tape.view(value, value.order) for value in after]
+            after = [self._viewed(result) for result in op.results]
             if op.label is not None:
                 self._leave(body)
             for formal, value in zip(op.formals, after, strict=True):
                 self._bind(formal, value)
-        for user in users:
+        for user in dict.fromkeys(user for user, _ in self.readers.get(node, ())):
             if isinstance(user.op, Result):
-                value = self._value(op.formals[user.op.index])
-                self._bind(user, None if value is None else self.tape.view(value, value.order))
+                self._bind_view(user, op.formals[user.op.index])
+            elif isinstance(user.op, Gathered):
+                self._bind(user, self.tape.operator(user.axes, self.run.bytes(user.axes), []))
         for formal in op.formals:
             self._forget(formal)
-        for user in watched:
-            self._bind(user, self.run.tape.operator(user.axes, self.run.bytes(user.axes), []))
 
-    def _operand_state(self, initial: Node) -> Tensor | None:
-        return self._value(initial)
+    def _viewed(self, node: Node) -> Tensor | None:
+        """A value, for another variable to hold too."""
+        value = self._value(node)
+        return None if value is None else self.tape.view(value, value.order)
+
+    def _bind_view(self, node: Node, of: Node) -> None:
+        self._bind(node, self._viewed(of))
 
     def _leave(self, scope: Scope) -> None:
         """A copy returns: its variables are gone, those of the repeats inside too."""
@@ -222,5 +225,3 @@ class Step:
                     self._forget(node)
                 yield from self._inside(body)
 
-
-__all__ = ["SEQ", "Axis", "Region", "Step", "is_rename"]

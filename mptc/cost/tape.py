@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from mptc.cost.polynomial import ZERO, Polynomial, Powers, total
 from mptc.ir.axis import Axis
 
-Order = tuple[Axis | None, ...]
-
 
 @dataclass(eq=False)
 class Storage:
@@ -21,6 +19,7 @@ class Storage:
     bytes: Polynomial
     holders: int = 0
     fixed: bool = False
+    counted: bool = False  # among what autograd keeps
 
 
 @dataclass(eq=False)
@@ -70,15 +69,17 @@ class Record:
     kept: list[Storage]
     row: str
     elements: Polynomial  # element-wise operations for each gradient
-    scratch: Polynomial  # bytes that the way back needs beside its results
 
 
 @dataclass
 class Tally:
-    """What one row of the table comes to: floating-point operations of matrix products and others, bytes read and written."""
+    """What one row of the table comes to: `flops` of matrix products, operations on `elements`, `bytes` read and written, bytes `kept`."""
 
     forward: dict[str, list[Polynomial]] = field(default_factory=dict)
     backward: dict[str, list[Polynomial]] = field(default_factory=dict)
+
+    def of(self, what: str, back: bool = False) -> Polynomial:
+        return total((self.backward if back else self.forward).get(what, ()))
 
 
 @dataclass(eq=False)
@@ -122,11 +123,6 @@ class Tape:
             self.peaks[tuple(sorted(self.live.items()))] = None
             self._rising = False
 
-    def scratch(self, bytes: Polynomial) -> None:
-        """Memory that is there for a moment."""
-        if bytes.terms:
-            self.release(self.allocate(bytes))
-
     # -- forward --------------------------------------------------------------------------------------
 
     def given(self, order: tuple[Axis, ...], bytes: Polynomial, trained: bool = False, width: int = 4) -> Tensor:
@@ -145,12 +141,14 @@ class Tape:
         elements: Polynomial = ZERO,
         flops: Polynomial = ZERO,
         kept_bytes: Polynomial = ZERO,
-        scratch: Polynomial = ZERO,
-        back_scratch: Polynomial = ZERO,
+        within: Tensor | None = None,
     ) -> Tensor:
-        """A new tensor, which one variable holds. `keeps` is what gradients are computed from, where any flows; `kept_bytes` more of its own."""
-        self.scratch(scratch)
-        storage = self.allocate(bytes)
+        """A new tensor, which one variable holds. `keeps` is what gradients are computed from, where any flows; `kept_bytes` more of its own.
+
+        `within`: the tensor whose memory it shares, as a part of it or in its place.
+        """
+        storage = self.allocate(bytes) if within is None else within.storage
+        storage.holders += within is not None
         flows = [flow for flow in flows if flow.to.trained]
         root = Root(bytes) if flows else None
         if root is not None:
@@ -158,9 +156,17 @@ class Tape:
             for each in kept:
                 each.holders += 1
             kept += [self.allocate(kept_bytes)] if kept_bytes.terms else []
-            self.records.append(Record(root, flows, kept, self.row, elements, back_scratch))
+            self._keep(kept)
+            self.records.append(Record(root, flows, kept, self.row, elements))
         self.count(self.row, flops, elements, total([bytes, *(operand.bytes for operand in operands)]))
         return Tensor(order, bytes, storage, root, width)
+
+    def _keep(self, kept: Iterable[Storage]) -> None:
+        """What autograd keeps counts once, in the row that needs it first."""
+        for storage in kept:
+            if not storage.fixed and not storage.counted:
+                storage.counted = True
+                self.rows.setdefault(self.row, Tally()).forward.setdefault("kept", []).append(storage.bytes)
 
     def view(self, tensor: Tensor, order: tuple[Axis, ...]) -> Tensor:
         """The same memory and gradient under another order; one more variable holds it."""
@@ -200,7 +206,6 @@ class Tape:
 
     def _step(self, record: Record, gradient: Gradient, found: dict[Root, Gradient]) -> None:
         kept = total(storage.bytes for storage in record.kept)
-        self.scratch(record.scratch)
         for flow in record.flows:
             assert flow.to.root is not None
             size, whole = flow.to.root.bytes, record.result.bytes
@@ -214,21 +219,20 @@ class Tape:
                 arriving = Gradient(self.allocate(size))
                 if made is not None:
                     self.release(made)
-            moved = ZERO if flow.passed and size == whole else total([record.result.bytes, kept, size])
-            self.count(record.row, flow.flops, ZERO if flow.flops.terms else record.elements, moved, back=True)
+            idle = flow.passed and size == whole
+            elements = ZERO if flow.flops.terms or idle else record.elements
+            self.count(record.row, flow.flops, elements, ZERO if idle else total([whole, kept, size]), back=True)
             self._arrive(found, flow.to.root, arriving)
+        if all(flow.flops.terms for flow in record.flows):  # beside products
+            self.count(record.row, ZERO, record.elements, ZERO, back=True)
 
     def _arrive(self, found: dict[Root, Gradient], root: Root, arriving: Gradient) -> None:
-        """A gradient where there is one already is added to it, in place where nothing else holds that."""
+        """A gradient where there is one already: their sum is a third, then both are gone. What stays with a parameter is its own."""
         known = found.get(root)
-        if known is None and root.leaf and (arriving.spread or arriving.storage.holders > 1):
-            known, arriving = arriving, Gradient(self.allocate(root.bytes))  # what stays with a parameter is its own
-            self.release(known.storage)
-            known = None
-        if known is None:
+        if known is None and not (root.leaf and (arriving.spread or arriving.storage.holders > 1)):
             found[root] = arriving
             return
-        if known.spread or known.storage.holders > 1:
-            found[root] = Gradient(self.allocate(root.bytes))
-            self.release(known.storage)
+        found[root] = Gradient(self.allocate(root.bytes))
         self.release(arriving.storage)
+        if known is not None:
+            self.release(known.storage)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from mptc.cost.attention import stream
 from mptc.cost.contractions import contract
-from mptc.cost.operators import ID, TRUTH, Operators
+from mptc.cost.operators import ID, NUMBER, TRUTH, Operators
 from mptc.cost.polynomial import Polynomial
 from mptc.cost.tape import Flow, Tensor
 from mptc.ir.node import Node, Op
@@ -46,10 +46,13 @@ def _mapped(run: Operators, node: Node, values: Values) -> Tensor | None:
     op = node.op
     assert isinstance(op, Map)
     from_result = op.order == 0 and op.function in FROM_RESULT
+    if op.function == "gelu_slope" and op.order == 0 and values[0] is not None:  # the gradient of gelu, of ones
+        like = run.pointwise(values, through=[])
+        return run.pointwise([like, values[0]], [0, 1], elements=run.elements(node))
     return run.pointwise(values, [] if from_result else [0], from_result, elements=run.elements(node))
 
 
-def _same(run: Operators, node: Node, values: Values) -> Tensor | None:
+def _same(run: Operators, _node: Node, values: Values) -> Tensor | None:
     (value,) = values
     return None if value is None else run.keep(run.tape.view(value, value.order))
 
@@ -67,22 +70,22 @@ def _normed(run: Operators, node: Node, values: Values) -> Tensor:
     op, value = node.op, values[0]
     assert isinstance(op, Rms)
     assert value is not None
-    rstd = _root_mean_square(run, value, op, run.elements(node))
+    rstd = _root_mean_square(run, value, op)
     found = run.times(value, rstd)
     found = run.times(found, values[1]) if isinstance(op, GainedRms) else found
     assert found is not None
     return found
 
 
-def _root_mean_square(run: Operators, value: Tensor, op: Rms | Rstd, elements: Polynomial) -> Tensor:
-    square = run.pointwise([value], [0], elements=elements)
+def _root_mean_square(run: Operators, value: Tensor, op: Rms | Rstd) -> Tensor:
+    square = run.pointwise([value], [0])
     return run.pointwise([run.reduced(square, op.over, mean=True)], keeps_result=True)
 
 
 def _rstd(run: Operators, node: Node, values: Values) -> Tensor:
     assert isinstance(node.op, Rstd)
     assert values[0] is not None
-    return _root_mean_square(run, values[0], node.op, run.elements(node))
+    return _root_mean_square(run, values[0], node.op)
 
 
 def _masked(run: Operators, values: Values) -> Tensor:
@@ -112,7 +115,7 @@ def _lse(run: Operators, node: Node, values: Values) -> Tensor:
     return run.keep(run.tape.operator(order, run.bytes(order), [value], flows, [value], True, elements=elements))
 
 
-def _mean_loss(run: Operators, node: Node, values: Values) -> Tensor:
+def _mean_loss(run: Operators, _node: Node, values: Values) -> Tensor:
     value = values[0]
     assert value is not None
     if len(values) > 1:
@@ -174,12 +177,12 @@ def _shown(run: Operators, node: Node, values: Values) -> Tensor:
     return found
 
 
-def _counted(run: Operators, node: Node, values: Values) -> Tensor:
+def _counted(run: Operators, node: Node, _values: Values) -> Tensor:
     """0, 1, … as whole numbers."""
     return run.keep(run.tape.operator(node.axes, run.bytes(node.axes, ID), [], width=ID))
 
 
-def _of_ids(run: Operators, node: Node, values: Values) -> Tensor:
+def _of_ids(run: Operators, _node: Node, values: Values) -> Tensor:
     return run.pointwise(values, through=[], width=ID)
 
 
@@ -194,6 +197,15 @@ def _moved(run: Operators, node: Node, values: Values) -> Tensor:
     return run.keep(run.tape.operator(order, run.bytes(order, width), tensors, flows, width=width))
 
 
+def _sliced(run: Operators, node: Node, values: Values) -> Tensor:
+    """A part of a tensor, in its memory; the gradient is as large as the whole."""
+    (value,) = values
+    assert isinstance(node.op, Slice)
+    assert value is not None
+    order = tuple(node.op.part if axis == node.op.axis else axis for axis in value.order)
+    return run.keep(run.tape.operator(order, run.bytes(order), [], [Flow(value, whole=False)], within=value))
+
+
 def _turned(run: Operators, node: Node, values: Values) -> Tensor:
     """Rotary position: halves exchanged and one negated, times the sines; the value times the cosines; their sum."""
     op, value = node.op, values[0]
@@ -204,14 +216,14 @@ def _turned(run: Operators, node: Node, values: Values) -> Tensor:
     negated = run.keep(run.tape.operator(order, half, [value], [Flow(value, whole=False)]))
     flows = [Flow(value, whole=False), Flow(negated, whole=False)]
     crossed = run.keep(run.tape.operator(order, run.bytes(order), [value, negated], flows))
-    plain, crossed = run.pointwise([value], elements=run.elements(node)), run.pointwise([crossed])
+    plain, crossed = run.pointwise([value]), run.pointwise([crossed])
     return run.pointwise([plain, crossed], passed=[0, 1] if not op.inverse else [0])
 
 
-def _dropped(run: Operators, node: Node, values: Values) -> Tensor:
+def _dropped(run: Operators, _node: Node, values: Values) -> Tensor:
     """In training: the noise is kept."""
     noise = run.pointwise(values, through=[])
-    return run.pointwise([values[0], noise], keeps=[1], through=[0], elements=run.elements(node))
+    return run.pointwise([values[0], noise], keeps=[1], through=[0])
 
 
 def _cross_entropy(run: Operators, node: Node, values: Values) -> Tensor:
@@ -224,8 +236,9 @@ def _cross_entropy(run: Operators, node: Node, values: Values) -> Tensor:
     logits = run.merged(logits, (*rows, op.axis))
     chosen = run.pointwise([ids], through=[], width=ID)
     shares = run.pointwise([logits], keeps_result=True, elements=run.elements(node))
-    order = run.layout.order(node)
-    return run.keep(run.tape.operator(order, run.bytes(order), [shares, chosen], [Flow(shares, whole=False)], [shares, chosen]))
+    order, weight = run.layout.order(node), Polynomial.number(NUMBER)  # how many ids count
+    flows = [Flow(shares, whole=False)]
+    return run.keep(run.tape.operator(order, run.bytes(order), [shares, chosen], flows, [shares, chosen], kept_bytes=weight))
 
 
 RUN: dict[type[Op], Callable[[Operators, Node, Values], Tensor | None]] = {
@@ -252,7 +265,7 @@ RUN: dict[type[Op], Callable[[Operators, Node, Values], Tensor | None]] = {
     TypeOf: _of_ids,
     Shift: _moved,
     Concat: _moved,
-    Slice: _moved,
+    Slice: _sliced,
     Rope: _turned,
     Dropout: _dropped,
     Hold: _same,
