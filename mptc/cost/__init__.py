@@ -13,7 +13,7 @@ from math import prod
 from mptc.backends.kept import entries
 from mptc.backends.scopes import Scopes
 from mptc.cost.parameters import counted
-from mptc.cost.polynomial import Polynomial, total
+from mptc.cost.polynomial import ZERO, Polynomial, total
 from mptc.cost.rows import REST
 from mptc.cost.sizes import Sizes
 from mptc.cost.step import Step
@@ -111,7 +111,7 @@ def largest(found: Iterable[Polynomial]) -> tuple[Polynomial, ...]:
     for one in sorted(set(found), key=lambda each: each.at(dict.fromkeys(_symbols(each), 256)).value or 0, reverse=True):
         if not any(one.within(other) for other in left):
             left = [other for other in left if not other.within(one)] + [one]
-    return tuple(left)
+    return tuple(left) or (ZERO,)
 
 
 def _symbols(polynomial: Polynomial) -> set[str]:

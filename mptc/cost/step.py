@@ -21,6 +21,7 @@ from mptc.ir.node import Kind, Node
 from mptc.ir.path import Path, stored
 from mptc.ir.program import Program
 from mptc.ops.base import Operation
+from mptc.ops.kept import after_parameter
 from mptc.ops.leaf import Formal, Input, Length, Param
 from mptc.ops.region import Gathered, Loop, Result
 from mptc.ops.rotary import Rope, token_axis
@@ -49,6 +50,7 @@ class Step:
         self.held = {*outputs, *loss}
         self.found: dict[Node, Tensor | None] = {}
         self.copies: dict[str, int] = {}
+        self.variables: dict[tuple[Scope, str, int], Node] = {}
         self.left: dict[Node, int] = {}
         self.parameters: dict[str, Tensor] = {}
         self.frozen = {parameter.path: parameter.frozen for parameter in self.program.parameters}
@@ -110,9 +112,10 @@ class Step:
             order = self.layout.order(node)
             self._bind(node, self.tape.given(order, self.run.bytes(order, width), width=width))
         else:
-            self._bind(node, self._evaluated(node))
-        for arg in dict.fromkeys(node.args):
-            self._read(arg)
+            value = self._evaluated(node)
+            for arg in dict.fromkeys(node.args):
+                self._read(arg)
+            self._bind(node, value)
         for path, axes in {(arg.op.path, arg.op.order) for arg in map(seen_through, node.args) if isinstance(arg.op, Param) and not is_rename(node)}:
             self.uses[home_of(path)] = self.uses.get(home_of(path), 0) + (self.sizes.of(axes).value or 0)
 
@@ -150,12 +153,32 @@ class Step:
         before, self.found[node] = self.found.get(node), value
         self.tape.drop(before)
         self.left[node] = len({reader for reader, _ in self.readers.get(node, ())})
+        if node in self.plan.assigned:
+            self._name(node)
+
+    def _name(self, node: Node) -> None:
+        """A variable takes the first name of its kind that nothing will be read by any more; what had that name is gone."""
+        scope = self.plan.scopes.home[node].function
+        hint, number = self.plan.names.get(node) or after_parameter(node) or "value", 1
+        while (other := self.variables.get((scope, hint, number))) is not None and other is not node and self._lasts(other):
+            number += 1
+        if other is not None and other is not node:
+            self._forget(other)
+        self.variables[scope, hint, number] = node
+
+    def _lasts(self, node: Node) -> bool:
+        """Whether a variable is still to be read, or in a loop further in, which comes round again."""
+        home = self.plan.scopes.home[node]
+        further = any(scope.depth > home.depth for _, scope in self.readers.get(node, ()))
+        return node in self.found and (self.left[node] > 0 or node in self.held or further)
 
     def _read(self, node: Node) -> None:
         """What has no line of its own is gone when it has been read; variables stay as long as their function."""
-        if node not in self.left or node in self.plan.assigned or node in self.held or is_leaf(node):
+        if node not in self.left:
             return
         self.left[node] -= 1
+        if node in self.plan.assigned or node in self.held or is_leaf(node):
+            return
         home = self.plan.scopes.home[node]
         if self.left[node] == 0 and all(scope is home for _, scope in self.readers[node]):
             self._forget(node)

@@ -24,10 +24,15 @@ class Storage:
 
 @dataclass(eq=False)
 class Root:
-    """What autograd gives a gradient: a parameter (`leaf`) or the result of an operator. All views of a tensor share it."""
+    """What autograd gives a gradient: a parameter (`leaf`) or the result of an operator. All views of a tensor share it.
+
+    `holders`: the variables that hold it and the operators whose gradients flow to it. With the last one goes what its own operator kept.
+    """
 
     bytes: Polynomial
     leaf: bool = False
+    holders: int = 0
+    record: Record | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +55,7 @@ class Flow:
     """How a gradient gets to an operand: `passed` on as it is (summed where the operand is smaller), or made anew.
 
     `spread`: it is the same along some axes, so it takes no memory until it is added to. `flops`: of the matrix product that makes it.
-    `whole`: it is made for every element of the result before it is summed to the operand's size.
+    `whole`: it is made for every element of the result before it is summed to the operand's size. `beside`: bytes that live while it is made.
     """
 
     to: Tensor
@@ -58,6 +63,7 @@ class Flow:
     spread: bool = False
     whole: bool = True
     flops: Polynomial = ZERO
+    beside: Polynomial = ZERO
 
 
 @dataclass(eq=False)
@@ -80,6 +86,11 @@ class Tally:
 
     def of(self, what: str, back: bool = False) -> Polynomial:
         return total((self.backward if back else self.forward).get(what, ()))
+
+
+def _hold(root: Root | None) -> None:
+    if root is not None:
+        root.holders += 1
 
 
 @dataclass(eq=False)
@@ -150,14 +161,17 @@ class Tape:
         storage = self.allocate(bytes) if within is None else within.storage
         storage.holders += within is not None
         flows = [flow for flow in flows if flow.to.trained]
-        root = Root(bytes) if flows else None
+        root = Root(bytes, holders=1) if flows else None
         if root is not None:
             kept = [tensor.storage for tensor in keeps] + ([storage] if keeps_result else [])
             for each in kept:
                 each.holders += 1
             kept += [self.allocate(kept_bytes)] if kept_bytes.terms else []
             self._keep(kept)
-            self.records.append(Record(root, flows, kept, self.row, elements))
+            root.record = Record(root, flows, kept, self.row, elements)
+            self.records.append(root.record)
+            for flow in flows:
+                _hold(flow.to.root)
         self.count(self.row, flops, elements, total([bytes, *(operand.bytes for operand in operands)]))
         return Tensor(order, bytes, storage, root, width)
 
@@ -171,12 +185,33 @@ class Tape:
     def view(self, tensor: Tensor, order: tuple[Axis, ...]) -> Tensor:
         """The same memory and gradient under another order; one more variable holds it."""
         tensor.storage.holders += 1
+        _hold(tensor.root)
         return Tensor(order, tensor.bytes, tensor.storage, tensor.root, tensor.width)
+
+    def detached(self, tensor: Tensor) -> Tensor:
+        """The same memory, and no gradient; one more variable holds it."""
+        tensor.storage.holders += 1
+        return Tensor(tensor.order, tensor.bytes, tensor.storage, None, tensor.width)
 
     def drop(self, tensor: Tensor | None) -> None:
         """A variable holds it no more."""
         if tensor is not None:
             self.release(tensor.storage)
+            self._let_go([tensor.root])
+
+    def _let_go(self, roots: list[Root | None]) -> None:
+        """What nothing holds any more needs no gradient: its operator keeps nothing, and lets go of its operands."""
+        while roots:
+            root = roots.pop()
+            if root is None:
+                continue
+            root.holders -= 1
+            if root.holders == 0 and root.record is not None:
+                record = root.record
+                for storage in record.kept:
+                    self.release(storage)
+                roots += [flow.to.root for flow in record.flows]
+                record.kept, record.flows = [], []
 
     def count(self, row: str, flops: Polynomial, elements: Polynomial, bytes: Polynomial, back: bool = False) -> None:
         tally = self.rows.setdefault(row, Tally())
@@ -215,10 +250,9 @@ class Tape:
             elif flow.spread:
                 arriving = Gradient(self.allocate(ZERO), spread=True)
             else:
-                made = self.allocate(whole) if flow.whole and size != whole and not flow.passed else None
+                beside = self.allocate(total([flow.beside, whole if flow.whole and size != whole and not flow.passed else ZERO]))
                 arriving = Gradient(self.allocate(size))
-                if made is not None:
-                    self.release(made)
+                self.release(beside)
             idle = flow.passed and size == whole
             elements = ZERO if flow.flops.terms or idle else record.elements
             self.count(record.row, flow.flops, elements, ZERO if idle else total([whole, kept, size]), back=True)

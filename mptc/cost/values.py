@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 from mptc.cost.attention import stream
 from mptc.cost.contractions import contract
+from mptc.cost.integrals import INTEGRALS
 from mptc.cost.operators import ID, NUMBER, TRUTH, Operators
 from mptc.cost.polynomial import Polynomial
 from mptc.cost.tape import Flow, Tensor
+from mptc.ir.axis import Axis
 from mptc.ir.node import Node, Op
 from mptc.ops.chance import Dropout
 from mptc.ops.choose import Entry, Lookup, Shift, TypeOf
@@ -45,6 +47,8 @@ def _summed(run: Operators, node: Node, values: Values) -> Tensor | None:
 def _mapped(run: Operators, node: Node, values: Values) -> Tensor | None:
     op = node.op
     assert isinstance(op, Map)
+    if op.order < 0 and op.function in INTEGRALS and values[0] is not None:
+        return INTEGRALS[op.function](run, values[0])
     from_result = op.order == 0 and op.function in FROM_RESULT
     if op.function == "gelu_slope" and op.order == 0 and values[0] is not None:  # the gradient of gelu, of ones
         like = run.pointwise(values, through=[])
@@ -57,9 +61,9 @@ def _same(run: Operators, _node: Node, values: Values) -> Tensor | None:
     return None if value is None else run.keep(run.tape.view(value, value.order))
 
 
-def _stopped(run: Operators, node: Node, values: Values) -> Tensor | None:
-    found = _same(run, node, values)
-    return None if found is None else Tensor(found.order, found.bytes, found.storage, None, found.width)
+def _stopped(run: Operators, _node: Node, values: Values) -> Tensor | None:
+    (value,) = values
+    return None if value is None else run.keep(run.tape.detached(value))
 
 
 # -- normalisation and reductions -----------------------------------------------------------------------
@@ -99,25 +103,36 @@ def _masked(run: Operators, values: Values) -> Tensor:
 
 
 def _softmax(run: Operators, node: Node, values: Values) -> Tensor:
+    """One operator along one axis; by the log-sum-exp along several, or where there may be no token at all, which is masked again then."""
+    op = node.op
+    assert isinstance(op, Softmax)
+    conditional = len(values) > 1 and bool(node.args[1].args)
     scores = _masked(run, values)
-    found = run.pointwise([scores], keeps_result=True, elements=run.elements(node))
-    if len(values) > 1 and node.args[1].args:  # there may be no token at all: by its log-sum-exp, and masked again
-        found = run.pointwise([found, values[1]], keeps=[1], through=[0])
+    if len(op.over) == 1 and not conditional:
+        return run.pointwise([scores], keeps_result=True, elements=run.elements(node))
+    below = _reduced(run, _masked(run, values) if not conditional else scores, op.over, run.elements(node))
+    found = run.pointwise([run.pointwise([scores, below], passed=[0, 1])], keeps_result=True)
+    if conditional:
+        found = run.pointwise([found, run.pointwise([values[1]], through=[], width=TRUTH)], keeps=[1], through=[0])
     return found
 
 
 def _lse(run: Operators, node: Node, values: Values) -> Tensor:
-    """A reduction that keeps what it reduced and what came of it."""
     assert isinstance(node.op, Lse | Max)
-    value = _masked(run, values)
-    order = tuple(axis for axis in value.order if axis not in node.op.over)
-    flows, elements = [Flow(value, whole=False)], run.elements(node)
+    return _reduced(run, _masked(run, values), node.op.over, run.elements(node))
+
+
+def _reduced(run: Operators, value: Tensor, over: Sequence[Axis], elements: Polynomial) -> Tensor:
+    """A reduction that keeps what it reduced and what came of it: from both its gradient is made, by way of two tensors as large."""
+    order = tuple(axis for axis in value.order if axis not in over)
+    flows = [Flow(value, whole=False, beside=value.bytes.times(2))]
     return run.keep(run.tape.operator(order, run.bytes(order), [value], flows, [value], True, elements=elements))
 
 
-def _mean_loss(run: Operators, _node: Node, values: Values) -> Tensor:
+def _mean_loss(run: Operators, _node: Node, values: Values) -> Tensor | None:
     value = values[0]
-    assert value is not None
+    if value is None:
+        return None
     if len(values) > 1:
         counts = run.pointwise(values[1:], through=[], width=TRUTH)
         value = run.pointwise([value, counts], keeps=[1], through=[0])
