@@ -11,7 +11,7 @@ from mptc.ir.axis import Axis
 from mptc.ir.node import Node
 from mptc.ir.number import ONE
 from mptc.ops.contract import Contract
-from mptc.ops.contract_text import Form, Linear, Matmul, Pointwise, form_of, supports
+from mptc.ops.contract_text import Form, Linear, Matmul, Pointwise, supports
 
 Values = Sequence[Tensor | None]
 
@@ -22,8 +22,8 @@ def contract(run: Operators, node: Node, values: Values) -> Tensor | None:
     assert isinstance(op, Contract)
     if not node.args:
         return None
-    form = form_of(node, run.orders(node))
-    named = [None if value is None else run.named(node, place, value) for place, value in enumerate(values)]
+    form = run.form(node)
+    named = [None if value is None else run.named(form, place, value) for place, value in enumerate(values)]
     if isinstance(form, Pointwise):
         found = pointwise(run, form, node, named)
         plain = form.is_mean()

@@ -15,7 +15,8 @@ from mptc.cost.tape import Flow, Tape, Tensor
 from mptc.ir.axis import Axis
 from mptc.ir.node import Kind, Node
 from mptc.ops.base import is_truth
-from mptc.ops.contract import Contract, Sum
+from mptc.ops.contract import Sum
+from mptc.ops.contract_text import Form, form_of
 
 NUMBER, ID, TRUTH = 4, 8, 1  # bytes of an entry
 
@@ -27,6 +28,7 @@ class Operators:
         self.tape, self.sizes, self.layout = tape, sizes, layout
         self.made: list[Tensor] = []  # variables of the expression being evaluated
         self._elements: dict[Node, Polynomial] = {}
+        self._forms: dict[Node, Form] = {}
 
     # -- what a node is -------------------------------------------------------------------------------
 
@@ -180,10 +182,15 @@ class Operators:
                 self.spent(term)
         return found
 
-    def named(self, node: Node, place: int, value: Tensor) -> Tensor:
+    def form(self, node: Node) -> Form:
+        """The way in which a contraction is written."""
+        if node not in self._forms:
+            self._forms[node] = form_of(node, self.orders(node))
+        return self._forms[node]
+
+    def named(self, form: Form, place: int, value: Tensor) -> Tensor:
         """An operand whose axes are called as a contraction's labels are."""
-        assert isinstance(node.op, Contract)
-        to = node.op.resolved(node)[0][place]
+        to = form.to[place]
         return Tensor(tuple(to[axis] for axis in value.order), value.bytes, value.storage, value.root, value.width)
 
 

@@ -21,10 +21,10 @@ class Sizes:
         self.dims = {axis: size for axis, size in program.sizes.items() if axis.role is Role.DIM}
         self.memories = program.memories
         orders = [axis for node in program.inputs if isinstance(node.op, Input) for axis in node.op.order if axis.role is not Role.DIM]
-        own = {axis for axis in orders if self.memories.get(axis, axis) == axis}
-        self.own = own
+        self.own = {axis for axis in orders if self.memories.get(axis, axis) == axis}
         self.symbols = ["batch", "seq", *sorted({str(self._open(axis)) for axis in orders} - {"batch", "seq"})]
         self._known: dict[Axis, Polynomial] = {}
+        self._products: dict[tuple[Axis, ...], Polynomial] = {}
 
     def _open(self, axis: Axis) -> Axis:
         """The axis that gives an axis without a number its length."""
@@ -40,7 +40,10 @@ class Sizes:
 
     def of(self, axes: Iterable[Axis]) -> Polynomial:
         """How many entries a tensor over these axes has."""
-        return product(self.axis(axis) for axis in axes)
+        axes = tuple(axes)
+        if axes not in self._products:
+            self._products[axes] = product(self.axis(axis) for axis in axes)
+        return self._products[axes]
 
     def elements(self, node: Node) -> Polynomial:
         """The `cost` facet of a node, which counts for given lengths, as the polynomial that it is in those of its own axes."""

@@ -54,12 +54,13 @@ class Step:
         self.left: dict[Node, int] = {}
         self.parameters: dict[str, Tensor] = {}
         self.frozen = {parameter.path: parameter.frozen for parameter in self.program.parameters}
-        self.taken = 0
         self.uses: dict[str, int] = {}  # numbers of parameters that operators read, by row
         self.readers = self._readers()
 
     def take(self) -> Tape:
         """The whole step."""
+        if self._steps(self.plan.scopes.root) > MOST:
+            raise TooLarge
         self._tables()
         self._body(self.plan.scopes.root)
         for node in [*self.found]:
@@ -67,6 +68,11 @@ class Step:
                 self._forget(node)
         self.tape.backward([tensor for node in self.roots if (tensor := self._value(node)) is not None])
         return self.tape
+
+    def _steps(self, scope: Scope) -> int:
+        """How many values are computed in a scope, all passes of the loops in it counted."""
+        inner = [(node.op.count, self.plan.scopes.bodies[node]) for node in scope.nodes if node in self.needed and isinstance(node.op, Loop)]
+        return len(scope.nodes) + sum(count * self._steps(body) for count, body in inner)
 
     def _readers(self) -> dict[Node, list[tuple[Node, Scope]]]:
         """Who reads each value, and where."""
@@ -98,9 +104,6 @@ class Step:
         """Every value of a scope, in order."""
         for node in scope.nodes:
             if node in self.needed and not isinstance(node.op, Param | Formal | Length | Result | Gathered):
-                self.taken += 1
-                if self.taken > MOST:
-                    raise TooLarge
                 self._compute(node)
 
     def _compute(self, node: Node) -> None:
