@@ -69,7 +69,6 @@ class Case:
         return sum((value.sum() for value in self.result if isinstance(value, Tensor)), torch.zeros(()))
 
 
-@cache
 def case(source: Source, variant: str | None = VARIANT) -> Case:
     diagnostics = Diagnostics()
     derived, declared = derived_from(source, diagnostics, {}, variant), resolve(source, {}, variant, diagnostics)
@@ -80,10 +79,12 @@ def case(source: Source, variant: str | None = VARIANT) -> Case:
     return Case(cost(derived.program, following), model, declared, derived.program.loss is not None, remark(following))
 
 
+@cache
 def of(spec: Path) -> Case:
     return case(Source.read(spec))
 
 
+@cache
 def written(text: str) -> Case:
     return case(Source("written.mpt", text), None)
 

@@ -107,10 +107,11 @@ def _both(pairs: Iterable[tuple[Polynomial, Polynomial]]) -> tuple[Polynomial, P
 
 def largest(found: Iterable[Polynomial]) -> tuple[Polynomial, ...]:
     """Those of several polynomials that are somewhere larger than every other."""
-    left: list[Polynomial] = []
+    left: dict[Polynomial, Polynomial] = {}  # and as polynomials in what lengths are above 1, which tells which is larger
     for one in sorted(set(found), key=lambda each: each.at(dict.fromkeys(_symbols(each), 256)).value or 0, reverse=True):
-        if not any(one.within(other) for other in left):
-            left = [other for other in left if not other.within(one)] + [one]
+        shifted = one.shifted()
+        if not any(shifted.within(other) for other in left.values()):
+            left = {known: other for known, other in left.items() if not other.within(shifted)} | {one: shifted}
     return tuple(left) or (ZERO,)
 
 
