@@ -1,4 +1,4 @@
-"""What a stage of the page made, as text: `--emit ast|model|ir|derivation`; and what the model costs."""
+"""What a stage of the page made, as text: `--emit ast|model|ir|derivation`; what the model costs, and its graph."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from mptc.source.diagnostic import Diagnostics
 from mptc.source.text import Source
 
 NO_LENGTHS: Mapping[str, int] = {}
+DRAWN = ("text", "mermaid", "svg")
 STAGES = ("ast", "model", "ir", "derivation", "torch")
 
 
@@ -69,3 +70,19 @@ def costs(
         if name not in found.symbols:
             raise KeyError(name, found.symbols)
     return as_json(found, lengths) + "\n" if machine else text(found, lengths)
+
+
+def drawing(
+    source: Source, diagnostics: Diagnostics, settings: Mapping[str, str] = NOTHING, variant: str | None = None, format: str = "text"
+) -> str | None:
+    """The graph of a model in one of the formats `DRAWN`, of `svg` what graphviz draws it from; None where `diagnostics` has errors."""
+    from mptc.graph.build import graph
+    from mptc.graph.dot import dot
+    from mptc.graph.mermaid import mermaid
+    from mptc.graph.text import text
+    from mptc.model.resolve import resolve
+
+    model = resolve(source, settings, variant, diagnostics)
+    if model is None or diagnostics.failed:
+        return None
+    return {"text": text, "mermaid": mermaid, "svg": dot}[format](graph(model))
