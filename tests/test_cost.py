@@ -186,6 +186,9 @@ BODIES = {
     "stacked": "stack 3 as layers { x <- x + f(x) as f }\n  output y = x",
     "stopped": "output y = f(stop(f(x) as first)) as second",
     "frozen": "stack 3 as layers { x <- x + f(x) as f }\n  freeze layers[*].f.W\n  output y = x",
+    "frozen once": "stack 3 as layers { x <- x + f(x) as f }\n  freeze layers[0]\n  freeze layers[2].f.U\n  output y = x",
+    "tied copies": "stack 3 as layers { x <- x + f(x) as f }\n  tie layers[*].f = layers[0].f\n  output y = x",
+    "tied and frozen": "stack 2 as layers { x <- x + f(x) as f }\n  g = f(x) as g\n  tie layers[*].f.W = g.W\n  freeze g.W\n  output y = x + g",
     "not asked for": "z = f(x) as other\n  probe z = z\n  output y = f(x) as f",
     "by a vector": "param v: [d]\n  output y = x * sum[d](v * x)",
 }
@@ -196,6 +199,7 @@ def test_products_of(body: str) -> None:
     found = written(FRAME.format(body=body))
     assert told(found, 2, 5, 0) == products(found, 2, 5, 0)
     assert found.cost.total.stored == sum(parameter.numel() for parameter in found.model.parameters())
+    assert found.cost.trained == sum(parameter.numel() for parameter in found.model.parameters() if parameter.requires_grad)
 
 
 def test_effective() -> None:
@@ -215,6 +219,7 @@ def test_rows() -> None:
     assert (row.name, row.copies) == ("layers[*].f", 3)
     assert str(row.forward) == "720·batch·seq"
     assert str(row.backward) == "1,320·batch·seq"
+    assert [row.name for row in written(FRAME.format(body=BODIES["by a vector"])).cost.rows] == ["v"]
 
 
 # -- polynomials -----------------------------------------------------------------------------------------
