@@ -74,14 +74,15 @@ def _alone(run: Operators, form: Form, tensor: Tensor, bound: Sequence[Axis]) ->
 
 
 def _linear(run: Operators, form: Linear, node: Node, left: Tensor, right: Tensor) -> Tensor:
-    """`F.linear`: rows times a matrix. A vector instead of a matrix is no matrix product."""
+    """`F.linear`: rows times a matrix. Times a vector it is no matrix product, but where rows that lie apart make torch batch it."""
     tensors = (left, right)
     activation, parameter = tensors[form.activation], tensors[form.parameter]
     rows = [axis for axis in form.arrangement().order if axis not in form.outer]
     flat = run.merged(activation, rows, form.inner)
     weight = run.merged(parameter, form.inner, form.outer)
     order = (*rows, *form.outer)
-    if not form.outer:
+    batched = len(rows) > 1 and not parameter.trained and not run.follow(rows, activation)
+    if not form.outer and not batched:
         return _product(run, (flat, weight), order, ZERO, run.elements(node))
     return _product(run, (flat, weight), order, run.sizes.of([*rows, *form.inner, *form.outer]).times(2), ZERO)
 

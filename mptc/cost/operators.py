@@ -132,10 +132,14 @@ class Operators:
     def merged(self, tensor: Tensor, *groups: Iterable[Axis]) -> Tensor:
         """A tensor each of whose groups of axes is to be one dimension: a view where they lie one after another, else a copy in that order."""
         groups = tuple(tuple(group) for group in groups)
-        if all(_follow(self._wide(group), self._wide(tensor.order)) for group in groups):
+        if all(self.follow(group, tensor) for group in groups):
             return tensor
         grouped = [axis for group in groups for axis in group]
         return self.copied(tensor, (*(axis for axis in tensor.order if axis not in grouped), *grouped))
+
+    def follow(self, group: Iterable[Axis], tensor: Tensor) -> bool:
+        """Whether axes of a tensor lie one after another, in this order."""
+        return _follow(self._wide(group), self._wide(tensor.order))
 
     def _wide(self, axes: Iterable[Axis]) -> tuple[Axis, ...]:
         """Without those of size 1, which lie anywhere."""
