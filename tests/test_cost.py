@@ -191,6 +191,8 @@ BODIES = {
     "tied and frozen": "stack 2 as layers { x <- x + f(x) as f }\n  g = f(x) as g\n  tie layers[*].f.W = g.W\n  freeze g.W\n  output y = x + g",
     "not asked for": "z = f(x) as other\n  probe z = z\n  output y = f(x) as f",
     "by a vector": "param v: [d]\n  output y = x * sum[d](v * x)",
+    "by a frozen vector": "param W: [h, d]\n  param b: [h]\n  freeze b\n  output y = sum[h](W * sum[h](b * (W @ x)) * b)",
+    "penalties": "stack 3 as layers {\n    penalty sum[d]((f(x) as f)^2)\n    x <- x / 2\n  }\n  output y = x",
 }
 
 

@@ -14,7 +14,7 @@ from mptc.cost.sizes import Sizes
 from mptc.cost.tape import Flow, Tape, Tensor
 from mptc.ir.axis import Axis
 from mptc.ir.node import Kind, Node
-from mptc.ops.base import is_truth
+from mptc.ops.base import is_truth, merged
 from mptc.ops.contract import Sum
 from mptc.ops.contract_text import Form, form_of
 
@@ -80,8 +80,7 @@ class Operators:
         `elements`: its operations, one for each element unless they are said.
         """
         tensors = [tensor for tensor in operands if tensor is not None]
-        order = max((tensor.order for tensor in tensors), key=len, default=())
-        order += tuple(dict.fromkeys(axis for tensor in tensors for axis in tensor.order if axis not in order))
+        order = merged([tensor.order for tensor in tensors])
         flows = [
             Flow(tensor, passed=place in passed)
             for place, tensor in enumerate(operands)

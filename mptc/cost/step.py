@@ -15,7 +15,7 @@ from mptc.backends.torch.modules import plan_of
 from mptc.cost.operators import ID, NUMBER, Operators
 from mptc.cost.rows import REST, Rows, home_of
 from mptc.cost.sizes import Sizes
-from mptc.cost.tape import Tape, Tensor
+from mptc.cost.tape import Flow, Tape, Tensor
 from mptc.cost.values import ran
 from mptc.ir.node import Kind, Node
 from mptc.ir.path import Path, stored
@@ -212,22 +212,35 @@ class Step:
             self._bind_view(formal, initial)
             if [reader for reader, _ in self.readers[initial]] == [node] and initial not in self.held and initial in self.found:
                 self._forget(initial)  # its variable carries the state
+        users = [user for user, _ in self.readers.get(node, ()) if user in self.needed]
+        seen: dict[Node, list[Tensor]] = {user: [] for user in users if isinstance(user.op, Gathered)}
         for count in range(op.count):
             if op.label is not None:
                 self.copies[op.path.removesuffix("[*]")] = count
             self._body(body)
+            for user, values in seen.items():
+                assert isinstance(user.op, Gathered)
+                value = self._viewed(op.watched[user.op.index])
+                values += [] if value is None else [value]
             after = [self._viewed(result) for result in op.results]
             if op.label is not None:
                 self._leave(body)
             for formal, value in zip(op.formals, after, strict=True):
                 self._bind(formal, value)
-        for user in dict.fromkeys(user for user, _ in self.readers.get(node, ())):
+        for user in users:
             if isinstance(user.op, Result):
                 self._bind_view(user, op.formals[user.op.index])
-            elif isinstance(user.op, Gathered):
-                self._bind(user, self.tape.operator(user.axes, self.run.bytes(user.axes), []))
+        for user, values in seen.items():
+            self._stacked(user, values)
         for formal in op.formals:
             self._forget(formal)
+
+    def _stacked(self, user: Node, values: list[Tensor]) -> None:
+        """What a loop watched, all passes in one tensor."""
+        flows = [Flow(value, whole=False) for value in values]
+        self._bind(user, self.tape.operator(self.layout.order(user), self.run.bytes(user.axes), values, flows))
+        for value in values:
+            self.tape.drop(value)
 
     def _viewed(self, node: Node) -> Tensor | None:
         """A value, for another variable to hold too."""
