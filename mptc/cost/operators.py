@@ -130,7 +130,7 @@ class Operators:
 
     def merged(self, tensor: Tensor, *groups: Iterable[Axis]) -> Tensor:
         """A tensor each of whose groups of axes is to be one dimension: a view where they lie one after another, else a copy in that order."""
-        groups = tuple(tuple(group) for group in groups)
+        groups = tuple(tuple(axis for axis in group if axis in tensor.order) for group in groups)
         if all(self.follow(group, tensor) for group in groups):
             return tensor
         grouped = [axis for group in groups for axis in group]
