@@ -1,4 +1,4 @@
-"""What a stage of the page made, as text: `--emit ast|model|ir|derivation`."""
+"""What a stage of the page made, as text: `--emit ast|model|ir|derivation`; what the model costs, and its graph."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from mptc.compile import NOTHING, derived_from, torch_text
 from mptc.source.diagnostic import Diagnostics
 from mptc.source.text import Source
 
+NO_LENGTHS: Mapping[str, int] = {}
+DRAWN = ("text", "mermaid", "svg")
 STAGES = ("ast", "model", "ir", "derivation", "torch")
 
 
@@ -37,3 +39,50 @@ def show(source: Source, diagnostics: Diagnostics, stage: str, settings: Mapping
 
         return derivation(derived)
     return torch_text(derived)
+
+
+def costs(
+    source: Source,
+    diagnostics: Diagnostics,
+    settings: Mapping[str, str] = NOTHING,
+    variant: str | None = None,
+    lengths: Mapping[str, int] = NO_LENGTHS,
+    machine: bool = False,
+) -> str | None:
+    """What a model costs, as text or, for a `machine`, as JSON; None where `diagnostics` has errors.
+
+    `lengths`: numbers in the place of `batch`, `seq` and the lengths of memories. Raises `KeyError` for one that the model does not have.
+    """
+    from mptc.backends.deployment import MOST, TooLarge
+    from mptc.cost import cost
+    from mptc.cost.report import as_json, text
+    from mptc.derive.decode import next_tokens
+
+    derived = derived_from(source, diagnostics, settings, variant)
+    if derived is None:
+        return None
+    try:
+        found = cost(derived.program, next_tokens(derived))
+    except TooLarge:
+        diagnostics.add("E0902", derived.program.span, f"written out, the stacks and repeats of this model come to more than {MOST:,} steps")
+        return None
+    for name in lengths:
+        if name not in found.symbols:
+            raise KeyError(name, found.symbols)
+    return as_json(found, lengths) + "\n" if machine else text(found, lengths)
+
+
+def drawing(
+    source: Source, diagnostics: Diagnostics, settings: Mapping[str, str] = NOTHING, variant: str | None = None, format: str = "text"
+) -> str | None:
+    """The graph of a model in one of the formats `DRAWN`, of `svg` what graphviz draws it from; None where `diagnostics` has errors."""
+    from mptc.graph.build import graph
+    from mptc.graph.dot import dot
+    from mptc.graph.mermaid import mermaid
+    from mptc.graph.text import text
+    from mptc.model.resolve import resolve
+
+    model = resolve(source, settings, variant, diagnostics)
+    if model is None or diagnostics.failed:
+        return None
+    return {"text": text, "mermaid": mermaid, "svg": dot}[format](graph(model))

@@ -15,7 +15,7 @@ import torch
 import mptc
 from mptc.runtime.report import Lines
 from mptc.runtime.session import Asked, train_spec
-from mptc.show import show
+from mptc.show import costs, show
 from mptc.source.diagnostic import Diagnostics
 from mptc.source.text import Source
 
@@ -48,6 +48,12 @@ def test_derivation() -> None:
 def test_generated_code() -> None:
     code = re.sub(r"(?m) +# \[.*$", "", written("torch"))
     assert follows(code, listing("generated"))
+
+
+def test_cost() -> None:
+    text = costs(Source.read(ROOT / "specs" / "cem_small.mpt"), Diagnostics())
+    assert text is not None
+    assert set(listing("cost")) <= set(text.splitlines())
 
 
 def test_a_function_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from mptc import __version__
 COMMANDS = {
     "check": "Report what is wrong with a spec.",
     "compile": "Write a spec's module, or print a stage.",
+    "cost": "Count a model's parameters, operations, bytes and memory.",
+    "graph": "Draw a model: statements, call sites, ties.",
     "fmt": "Lay out specs in the one canonical way.",
     "explain": "Explain a diagnostic code, or list all.",
     "train": "Train a model on a text, arrays or a function.",

@@ -64,9 +64,9 @@ def _sizes(axes: tuple[Axis, ...], model: tree.Model) -> str:
 
 
 def _callable(callable: Callable) -> list[str]:
-    signature = ", ".join(f"{each.name}: {_bare(each.shape)}" for each in callable.args)
+    signature = ", ".join(f"{each.name}: {bare(each.shape)}" for each in callable.args)
     if callable.conditions:
-        signature += " | " + ", ".join(f"{each.name}: {_bare(each.shape)}" for each in callable.conditions)
+        signature += " | " + ", ".join(f"{each.name}: {bare(each.shape)}" for each in callable.conditions)
     word = "minimize" if callable.kind == "energy" else "return"
     last = _commented(f"  {word} {_expr(callable.result)}", _axes(callable.result.shape))
     return [f"{callable.kind} {callable.name}({signature}) {{", *_body(callable.body), last, "}"]
@@ -84,18 +84,18 @@ def _statement(statement: Statement, depth: int) -> list[str]:
         case tree.Repeat(count=count, body=body, carried=carried):
             return [_commented(f"{indent}repeat {count} {{", _carries(carried)), *_body(body, depth + 1), indent + "}"]
         case _:
-            text, comment = _line(statement)
+            text, comment = line(statement)
             return [_commented(indent + text, comment)]
 
 
-def _line(statement: Statement) -> tuple[str, str]:
+def line(statement: Statement) -> tuple[str, str]:
     """A statement without braces, and what its comment says."""
     match statement:
         case tree.Parameter(name=name, axes=axes, init=init):
             start = f"= {_expr(init.value)}" if init.kind == "fill" else f"~ {init.kind}({_expr(init.value)})"
             return f"param {name}: {brackets(axes)} {start}", ""
         case tree.Input(binding=binding):
-            return f"input {binding.name}: {_bare(binding.shape)}{_EVERY[binding.shape.per]}", ""
+            return f"input {binding.name}: {bare(binding.shape)}{_EVERY[binding.shape.per]}", ""
         case tree.Bind(binding=binding, value=value):
             return f"{binding.name} = {_expr(value)}", _axes(value.shape)
         case tree.Update(binding=binding, value=value):
@@ -132,13 +132,13 @@ def _commented(text: str, comment: str) -> str:
     return f"{text:<{_COMMENT_COLUMN}}  # {comment}" if comment else text
 
 
-def _bare(shape: Shape) -> str:
+def bare(shape: Shape) -> str:
     return shown(shape).strip("`")
 
 
 def _axes(shape: Shape) -> str:
     few = sorted(str(axis) for axis in shape.chosen | shape.sparse)
-    return _bare(shape) + _EVERY[shape.per] + (f", sparse in {', '.join(few)}" if few else "")
+    return bare(shape) + _EVERY[shape.per] + (f", sparse in {', '.join(few)}" if few else "")
 
 
 # -- expressions -----------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def _invoke(expr: tree.Invoke) -> str:
 
 def _inside(body: tuple[Statement, ...], value: Expr) -> str:
     """The braces of a region on one line, with `;` between statements."""
-    return "; ".join([*(_line(statement)[0] if not _braced(statement) else "…" for statement in body), _expr(value)])
+    return "; ".join([*(line(statement)[0] if not _braced(statement) else "…" for statement in body), _expr(value)])
 
 
 def _braced(statement: Statement) -> bool:

@@ -22,7 +22,7 @@ model m {
         "E0902",
         "too large to be written out",
         "An ONNX graph has no loops here: every copy of a stack and every pass of a repeat is written out. This model has more of them than any "
-        "runtime would load. A generated torch module does not grow with them.",
+        "runtime would load; `mptc cost`, which follows each of them, stops there too. A generated torch module does not grow with them.",
         """\
 dim d = 4
 model m {

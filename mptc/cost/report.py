@@ -1,0 +1,135 @@
+"""A cost as text for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mptc.cost import BYTES, Cost, Row
+from mptc.cost.polynomial import Polynomial
+
+Lengths = Mapping[str, int]
+BRANCHES = 3  # of the peak, printed where the lengths are not known
+
+NOTES = """\
+Matrix products are counted as 2·m·n·k each, forward and for every gradient that is made; a mask takes nothing off them. Element-wise
+operations stand apart. Bytes are what operators read and write in float32, none fused with another but attention. Kept is what autograd
+keeps for the way back. The peak is of activations, gradients and passing results together, outputs held, beside parameters and inputs."""
+
+
+@dataclass(frozen=True)
+class _Page:
+    cost: Cost
+    lengths: Lengths
+
+    def amount(self, polynomial: Polynomial) -> str:
+        return str(polynomial.at(self.lengths))
+
+    def shown(self) -> str:
+        cost = self.cost
+        known = "".join(f", {name} = {length:,}" for name, length in self.lengths.items())
+        lines = [f"{cost.name}{known}", ""]
+        lines += [
+            f"parameters      {cost.total.stored:,} stored ({BYTES * cost.total.stored:,} bytes), {cost.trained:,} of them trained;",
+            f"                {cost.total.effective:,} effective: counted wherever an operator reads them, in every pass",
+            *self.peak(),
+            f"cache           {self.cache()}",
+            "",
+        ]
+        head = ("", "stored", "effective", "FLOPs forward", "FLOPs backward")
+        lines += [*_table(head, (self.first(row) for row in (*cost.rows, cost.total))), ""]
+        below = ("", "element-wise forward", "backward", "bytes moved forward", "backward", "kept")
+        lines += [*_table(below, (self.second(row) for row in (*cost.rows, cost.total))), "", NOTES]
+        return "\n".join(lines) + "\n"
+
+    def name(self, row: Row) -> str:
+        return row.name + (f" × {row.copies}" if row.copies > 1 else "")
+
+    def first(self, row: Row) -> list[str]:
+        numbers = [f"{row.stored:,}", f"{row.effective:,}"]
+        return [self.name(row), *numbers, self.amount(row.forward), self.amount(row.backward)]
+
+    def second(self, row: Row) -> list[str]:
+        return [self.name(row), *(self.amount(each) for each in (*row.elements, *row.moved, row.kept))]
+
+    def peak(self) -> list[str]:
+        """One number where the lengths are known; else what it is for long sequences, and for shorter ones."""
+        found = peak(self.cost, self.lengths)
+        if isinstance(found, int):
+            return [f"peak memory     {found:,} bytes of activations and gradients"]
+        lines = [f"peak memory     {found[0]} bytes of activations and gradients"]
+        lines += [f"                or {each}, where that is more" for each in found[1:BRANCHES]]
+        more = len(found) - BRANCHES
+        return [*lines, f"                or one of {more} between and beyond, as --json lists them"] if more > 0 else lines
+
+    def cache(self) -> str:
+        if isinstance(self.cost.cache, str):
+            return f"none: {self.cost.cache}"
+        growing, fixed = self.cost.cache
+        parts = [f"{growing:,} bytes for each token"] if growing or not fixed else []
+        return " and ".join([*parts, *([f"{fixed:,} bytes of the last tokens"] if fixed else [])]) + " of a sequence, in float32"
+
+
+def text(cost: Cost, lengths: Lengths) -> str:
+    """Tables by call site; with numbers in the place of the lengths that are given."""
+    return _Page(cost, lengths).shown()
+
+
+def peak(cost: Cost, lengths: Lengths) -> int | list[Polynomial]:
+    """The peak in bytes; where a length is not known, the polynomials of which it is the largest."""
+    found = [each.at(lengths) for each in cost.peak]
+    values = [each.value for each in found]
+    if all(value is not None for value in values):
+        return max(value for value in values if value is not None)
+    return list(dict.fromkeys(found))
+
+
+def as_json(cost: Cost, lengths: Lengths) -> str:
+    """Everything, exact: a polynomial as the list of its terms, `[factor, {symbol: power}]`, or one number where all its lengths are known."""
+    found = peak(cost, lengths)
+    cache = {"reason": cost.cache} if isinstance(cost.cache, str) else {"per_token": cost.cache[0], "last_tokens": cost.cache[1]}
+    page = {
+        "model": cost.name,
+        "symbols": list(cost.symbols),
+        "lengths": dict(lengths),
+        "parameters": {"stored": cost.total.stored, "effective": cost.total.effective, "trained": cost.trained},
+        "rows": [_row(row, lengths) for row in cost.rows],
+        "total": _row(cost.total, lengths),
+        "peak_bytes": found if isinstance(found, int) else {"largest_of": [_exact(each) for each in found]},
+        "cache_bytes": cache,
+    }
+    return json.dumps(page, indent=2, ensure_ascii=False)
+
+
+def _row(row: Row, lengths: Lengths) -> dict[str, object]:
+    named = {
+        "flops_forward": row.forward,
+        "flops_backward": row.backward,
+        "elementwise_forward": row.elements[0],
+        "elementwise_backward": row.elements[1],
+        "bytes_forward": row.moved[0],
+        "bytes_backward": row.moved[1],
+        "kept_bytes": row.kept,
+    }
+    front = {"name": row.name, "copies": row.copies, "stored": row.stored, "effective": row.effective}
+    return {**front, **{name: _exact(each.at(lengths)) for name, each in named.items()}}
+
+
+def _exact(polynomial: Polynomial) -> object:
+    value = polynomial.value
+    return [[factor, dict(powers)] for powers, factor in polynomial.terms] if value is None else value
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Columns as wide as their widest cell, numbers to the right."""
+    cells = [head, *rows]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(head))]
+    made = []
+    for row in cells:
+        first, *rest = (cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        made.append("  ".join([first, *rest]).rstrip())
+    return made
+
+
+

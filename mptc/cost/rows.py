@@ -1,0 +1,65 @@
+"""Which row of the table a value belongs to: a call site, by its parameters' paths (`layers[*].attention`), a parameter of no call, or the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mptc.backends.asked import needed
+from mptc.backends.scopes import Scopes
+from mptc.ir.node import Node
+from mptc.ir.program import Program
+from mptc.ops.leaf import Formal, Given, Param
+from mptc.ops.region import Loop, Region
+
+LOSS = "loss"
+REST = "(model)"  # what belongs to no call site, no parameter and no stack
+
+
+def home_of(path: str) -> str:
+    """The row of a parameter: its call site, or its own where it stands in the model or a stack's copy."""
+    site, _, _ = path.rpartition(".")
+    return path if not site or site.endswith("[*]") else site
+
+
+class Rows:
+    """Of every node of a program."""
+
+    def __init__(self, program: Program, scopes: Scopes) -> None:
+        outputs = needed([output.node for output in program.outputs])
+        self._outside = outputs
+        self._found: dict[Node, str] = {}
+        for node, scope in scopes.home.items():
+            function = scope.function.op
+            around = "" if function is None else function.path
+            self._found[node] = self._row(node, around, node not in outputs)
+
+    def of(self, node: Node) -> str:
+        return self._found[node] or REST
+
+    def _row(self, node: Node, around: str, only_loss: bool) -> str:
+        """By parameters that it reads; else by the values that it is made of, those of the same stack."""
+        if isinstance(node.op, Param):
+            return home_of(node.op.path)
+        if isinstance(node.op, Given | Loop | Region | Formal):
+            return around
+        if only_loss and not around:
+            return LOSS
+        own = [home_of(arg.op.path) for arg in node.args if isinstance(arg.op, Param)]
+        rows = own or [self._found[arg] for arg in node.args if not isinstance(arg.op, Given | Region)]
+        return shared((row for row in rows if _below(row, around) and row != around), around)
+
+
+def _below(row: str, around: str) -> bool:
+    return not around or row == around or row.startswith(f"{around}.")
+
+
+def shared(rows: Iterable[str], otherwise: str) -> str:
+    """What several paths begin with."""
+    found: list[str] | None = None
+    for row in rows:
+        steps = row.split(".")
+        if found is None:
+            found = steps
+        while found != steps[: len(found)]:
+            found = found[:-1]
+    return ".".join(found) if found else otherwise

@@ -1,0 +1,266 @@
+"""One training step of the generated module, statement by statement, stacks and repeats written out: what its tape then has is the cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mptc.backends.asked import needed
+from mptc.backends.deployment import MOST, TooLarge
+from mptc.backends.grades import Grade
+from mptc.backends.layout import Layout
+from mptc.backends.scopes import Scope
+from mptc.backends.torch.lines import is_leaf, is_rename, seen_through
+from mptc.backends.torch.modules import plan_of
+from mptc.cost.operators import ID, NUMBER, Operators
+from mptc.cost.rows import REST, Rows, home_of
+from mptc.cost.sizes import Sizes
+from mptc.cost.tape import Flow, Tape, Tensor
+from mptc.cost.values import ran
+from mptc.ir.node import Kind, Node
+from mptc.ir.path import Path, stored
+from mptc.ir.program import Program
+from mptc.ops.base import Operation
+from mptc.ops.kept import after_parameter
+from mptc.ops.leaf import Formal, Input, Length, Param
+from mptc.ops.region import Gathered, Loop, Result
+from mptc.ops.rotary import Rope, token_axis
+
+
+@dataclass(eq=False)
+class Step:
+    """Outputs and the loss are computed and held, probes are not; then gradients flow from the loss or, without one, the sum of all outputs.
+
+    Raises `TooLarge` where more than `MOST` values are computed, all copies and passes counted.
+    """
+
+    program: Program
+    sizes: Sizes
+    tape: Tape = field(default_factory=Tape)
+
+    def __post_init__(self) -> None:
+        self.plan = plan_of(self.program)
+        self.layout = Layout()
+        self.run = Operators(self.tape, self.sizes, self.layout)
+        self.rows = Rows(self.program, self.plan.scopes)
+        loss = [] if self.program.loss is None else [self.program.loss]
+        outputs = [output.node for output in self.program.outputs]
+        self.needed = needed([*outputs, *loss])
+        self.roots = loss or outputs
+        self.held = {*outputs, *loss}
+        self.found: dict[Node, Tensor | None] = {}
+        self.copies: dict[str, int] = {}
+        self.variables: dict[tuple[Scope, str, int], Node] = {}
+        self.left: dict[Node, int] = {}
+        self.parameters: dict[str, Tensor] = {}
+        self.frozen = {parameter.path: parameter.frozen for parameter in self.program.parameters}
+        self.uses: dict[str, int] = {}  # numbers of parameters that operators read, by row
+        self.readers = self._readers()
+
+    def take(self) -> Tape:
+        """The whole step."""
+        if self._steps(self.plan.scopes.root) > MOST:
+            raise TooLarge
+        self._tables()
+        self._body(self.plan.scopes.root)
+        for node in [*self.found]:
+            if node not in self.held:
+                self._forget(node)
+        self.tape.backward([tensor for node in self.roots if (tensor := self._value(node)) is not None])
+        return self.tape
+
+    def _steps(self, scope: Scope) -> int:
+        """How many values are computed in a scope, all passes of the loops in it counted."""
+        inner = [(node.op.count, self.plan.scopes.bodies[node]) for node in scope.nodes if node in self.needed and isinstance(node.op, Loop)]
+        return len(scope.nodes) + sum(count * self._steps(body) for count, body in inner)
+
+    def _readers(self) -> dict[Node, list[tuple[Node, Scope]]]:
+        """Who reads each value, and where."""
+        readers: dict[Node, list[tuple[Node, Scope]]] = {}
+        for node, scope in self.plan.scopes.home.items():
+            for arg in node.args if node in self.needed else ():
+                readers.setdefault(arg, []).append((node, scope))
+        for loop, body in self.plan.scopes.bodies.items():
+            assert isinstance(loop.op, Loop)
+            for result in (*loop.op.results, *loop.op.watched):
+                readers.setdefault(result, []).append((loop, body))
+        return readers
+
+    def _tables(self) -> None:
+        """Cosines and sines of rotary position, once for each size and context."""
+        wanted = {
+            (node.op.axis, node.op.base, token_axis(node.axes))
+            for node in self.plan.scopes.home
+            if node in self.needed and isinstance(node.op, Rope)
+        }
+        self.tape.row = REST
+        for axis, _, token in sorted(wanted, key=str):
+            for _ in range(2):
+                self.tape.operator((token, axis), self.run.bytes((token, axis)), [])
+
+    # -- one function -----------------------------------------------------------------------------------
+
+    def _body(self, scope: Scope) -> None:
+        """Every value of a scope, in order."""
+        for node in scope.nodes:
+            if node in self.needed and not isinstance(node.op, Param | Formal | Length | Result | Gathered):
+                self._compute(node)
+
+    def _compute(self, node: Node) -> None:
+        self.tape.row = self.rows.of(node)
+        if isinstance(node.op, Loop):
+            self._loop(node, node.op)
+        elif isinstance(node.op, Input):
+            width = ID if node.op.kind is Kind.ID else NUMBER
+            order = self.layout.order(node)
+            self._bind(node, self.tape.given(order, self.run.bytes(order, width), width=width))
+        else:
+            value = self._evaluated(node)
+            for arg in dict.fromkeys(node.args):
+                self._read(arg)
+            self._bind(node, value)
+        for path, axes in {(arg.op.path, arg.op.order) for arg in map(seen_through, node.args) if isinstance(arg.op, Param) and not is_rename(node)}:
+            self.uses[home_of(path)] = self.uses.get(home_of(path), 0) + (self.sizes.of(axes).value or 0)
+
+    def _evaluated(self, node: Node) -> Tensor | None:
+        """The value of a node; what its expression had beside it is dropped."""
+        values = [self._operand(node, place) for place in range(len(node.args))]
+        result = None if self.layout.grade(node) is Grade.SCALAR else ran(self.run, node, values)
+        made, self.run.made = self.run.made, []
+        if result is not None and all(result is not each for each in made):
+            result = self.tape.view(result, result.order)
+        for each in made:
+            if each is not result:
+                self.tape.drop(each)
+        return result
+
+    def _operand(self, node: Node, place: int) -> Tensor | None:
+        """A value as a node takes it: whole numbers and booleans become numbers where it computes with those."""
+        arg, op = node.args[place], node.op
+        value = self._value(arg)
+        assert isinstance(op, Operation)
+        exact = self.layout.grade(arg) is Grade.EXACT and self.layout.grade(node) > Grade.EXACT
+        if value is None or not exact or op.takes_exact(node, place):
+            return value
+        return self.run.pointwise([value], through=[])
+
+    # -- variables --------------------------------------------------------------------------------------
+
+    def _value(self, node: Node) -> Tensor | None:
+        if isinstance(node.op, Param):
+            return self._parameter(node.op)
+        return self.found.get(node)
+
+    def _bind(self, node: Node, value: Tensor | None) -> None:
+        """A variable gets a value; the one that it had goes when that is there."""
+        before, self.found[node] = self.found.get(node), value
+        self.tape.drop(before)
+        self.left[node] = len({reader for reader, _ in self.readers.get(node, ())})
+        if node in self.plan.assigned:
+            self._name(node)
+
+    def _name(self, node: Node) -> None:
+        """A variable takes the first name of its kind that nothing will be read by any more; what had that name is gone."""
+        scope = self.plan.scopes.home[node].function
+        hint, number = self.plan.names.get(node) or after_parameter(node) or "value", 1
+        while (other := self.variables.get((scope, hint, number))) is not None and other is not node and self._lasts(other):
+            number += 1
+        if other is not None and other is not node:
+            self._forget(other)
+        self.variables[scope, hint, number] = node
+
+    def _lasts(self, node: Node) -> bool:
+        """Whether a variable is still to be read, or in a loop further in, which comes round again."""
+        home = self.plan.scopes.home[node]
+        further = any(scope.depth > home.depth for _, scope in self.readers.get(node, ()))
+        return node in self.found and (self.left[node] > 0 or node in self.held or further)
+
+    def _read(self, node: Node) -> None:
+        """What has no line of its own is gone when it has been read; variables stay as long as their function."""
+        if node not in self.left:
+            return
+        self.left[node] -= 1
+        if node in self.plan.assigned or node in self.held or is_leaf(node):
+            return
+        home = self.plan.scopes.home[node]
+        if self.left[node] == 0 and all(scope is home for _, scope in self.readers[node]):
+            self._forget(node)
+
+    def _forget(self, node: Node) -> None:
+        self.tape.drop(self.found.pop(node, None))
+
+    def _parameter(self, op: Param) -> Tensor:
+        """The tensor of a parameter in the copy at work, ties followed."""
+        copies = []
+        for place in range(op.path.count("[*]")):
+            before = "[*]".join(op.path.split("[*]")[: place + 1])
+            copies.append(self.copies[before])
+        path, order = stored(Path(op.path, tuple(copies)), op.order, self.program.ties)
+        if str(path) not in self.parameters:
+            bytes = self.run.bytes(order)
+            trained = not any(frozen.covers(path) for frozen in self.frozen.get(path.stem, ()))
+            self.parameters[str(path)] = self.tape.given(order, bytes, trained)
+        there = self.parameters[str(path)]
+        return Tensor(order, there.bytes, there.storage, there.root)
+
+    # -- loops ------------------------------------------------------------------------------------------
+
+    def _loop(self, node: Node, op: Loop) -> None:
+        """Every pass, or copy, on the state that the one before left."""
+        body = self.plan.scopes.bodies[node]
+        for formal, initial in zip(op.formals, node.args, strict=True):
+            self._bind_view(formal, initial)
+            if [reader for reader, _ in self.readers[initial]] == [node] and initial not in self.held and initial in self.found:
+                self._forget(initial)  # its variable carries the state
+        users = [user for user, _ in self.readers.get(node, ()) if user in self.needed]
+        seen: dict[Node, list[Tensor]] = {user: [] for user in users if isinstance(user.op, Gathered)}
+        for count in range(op.count):
+            if op.label is not None:
+                self.copies[op.path.removesuffix("[*]")] = count
+            self._body(body)
+            for user, values in seen.items():
+                assert isinstance(user.op, Gathered)
+                value = self._viewed(op.watched[user.op.index])
+                values += [] if value is None else [value]
+            after = [self._viewed(result) for result in op.results]
+            if op.label is not None:
+                self._leave(body)
+            for formal, value in zip(op.formals, after, strict=True):
+                self._bind(formal, value)
+        for user in users:
+            if isinstance(user.op, Result):
+                self._bind_view(user, op.formals[user.op.index])
+        for user, values in seen.items():
+            self._stacked(user, values)
+        for formal in op.formals:
+            self._forget(formal)
+
+    def _stacked(self, user: Node, values: list[Tensor]) -> None:
+        """What a loop watched, all passes in one tensor."""
+        flows = [Flow(value, whole=False) for value in values]
+        self._bind(user, self.tape.operator(self.layout.order(user), self.run.bytes(user.axes), values, flows))
+        for value in values:
+            self.tape.drop(value)
+
+    def _viewed(self, node: Node) -> Tensor | None:
+        """A value, for another variable to hold too."""
+        value = self._value(node)
+        return None if value is None else self.tape.view(value, value.order)
+
+    def _bind_view(self, node: Node, of: Node) -> None:
+        self._bind(node, self._viewed(of))
+
+    def _leave(self, scope: Scope) -> None:
+        """A copy returns: its variables are gone, those of the repeats inside too."""
+        for inner in self._inside(scope):
+            for node in inner.nodes:
+                self._forget(node)
+
+    def _inside(self, scope: Scope) -> Iterable[Scope]:
+        yield scope
+        for loop, body in self.plan.scopes.bodies.items():
+            if body.parent is scope:
+                for node in loop.op.formals if isinstance(loop.op, Loop) else ():
+                    self._forget(node)
+                yield from self._inside(body)
+
