@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from math import prod
 
 from mptc.backends.kept import entries
-from mptc.backends.scopes import Scopes
 from mptc.cost.parameters import counted
 from mptc.cost.polynomial import ZERO, Polynomial, total
 from mptc.cost.rows import REST
@@ -19,6 +18,7 @@ from mptc.cost.sizes import Sizes
 from mptc.cost.step import Step
 from mptc.cost.tape import Tally
 from mptc.ir.program import Program
+from mptc.passes.scopes import Scopes
 
 BYTES = 4  # of a number in float32
 

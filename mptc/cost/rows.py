@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mptc.backends.asked import needed
-from mptc.backends.scopes import Scopes
 from mptc.ir.node import Node
 from mptc.ir.program import Program
 from mptc.ops.leaf import Formal, Given, Param
 from mptc.ops.region import Loop, Region
+from mptc.passes.asked import needed
+from mptc.passes.scopes import Scopes
 
 LOSS = "loss"
 REST = "(model)"  # what belongs to no call site, no parameter and no stack

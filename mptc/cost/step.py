@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mptc.backends.asked import needed
 from mptc.backends.deployment import MOST, TooLarge
 from mptc.backends.grades import Grade
 from mptc.backends.layout import Layout
-from mptc.backends.scopes import Scope
 from mptc.backends.torch.lines import is_leaf, is_rename, seen_through
 from mptc.backends.torch.modules import plan_of
 from mptc.cost.operators import ID, NUMBER, Operators
@@ -25,6 +23,8 @@ from mptc.ops.kept import after_parameter
 from mptc.ops.leaf import Formal, Input, Length, Param
 from mptc.ops.region import Gathered, Loop, Result
 from mptc.ops.rotary import Rope, token_axis
+from mptc.passes.asked import needed
+from mptc.passes.scopes import Scope
 
 
 @dataclass(eq=False)
