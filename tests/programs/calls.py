@@ -94,11 +94,10 @@ def exchanged(scope: Scope, want: Want, callee: Callee) -> Arrows:
                 arrows[old] = scope.draw.choice(wanted or free)
     contexts = [old for old in named if old in (*scope.world.views, *scope.world.memories)]
     for old in contexts:
-        arg_only = all(old not in scope.world.memories for _ in (0,))
         others = [new for new in scope.contexts() if new not in named and new not in arrows.values()]
-        if old in scope.world.memories or not callee.args or any(arg.viewed for arg in callee.args):
+        if old in callee.looks:
             others = [new for new in others if new in scope.world.views]
-        if others and arg_only and scope.draw.chance(30):
+        if old not in scope.world.memories and others and scope.draw.chance(30):
             arrows[old] = scope.draw.choice(others)
     return arrows
 
@@ -194,6 +193,7 @@ def _inherit(scope: Scope, callee: Callee, arrows: Arrows, terms: list[Term]) ->
         owner.even |= {arrows.get(axis, axis) for axis in callee.even}
         owner.equal |= {frozenset(arrows.get(axis, axis) for axis in pair) for pair in callee.equal}
         owner.hands |= callee.hands
+        owner.looks |= {arrows.get(context, context) for context in callee.looks}
         for arg, term in zip(callee.args, terms, strict=True):
             if arg.viewed:
                 scope.views(term)

@@ -38,7 +38,7 @@ def typed(scope: Scope, ids: Term) -> Term:
 
 
 def seen_ids(scope: Scope, ids: Term, context: str) -> Term:
-    scope.naming(context)
+    scope.looking(context)
     scope.views(ids)
     function = scope.draw.choice(["past", "past", *(["all"] if scope.ahead else [])])
     brackets = () if context == "ctx" else (context,)

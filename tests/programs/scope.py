@@ -9,7 +9,7 @@ from tests.programs.term import NONE, TOKEN, Axes, Term
 
 OPERATIONS = 90  # of one spec, about
 LOOPED_PENALTIES = True  # whether penalties and probes stand in `stack` and `repeat` too
-MEMORIES = False  # whether inputs per sequence have tokens of their own: until these have a length of their own
+MEMORIES = True  # whether inputs per sequence have tokens of their own
 SIZES = ("d", "e", "head", "key", "hidden", "twin")
 TAKEN = frozenset({"position", "seq", "ctx", "batch"})
 
@@ -42,6 +42,7 @@ class Callee:
     own: bool = False  # an energy that views its variable, past any `stop`
     infinite: bool = False
     hands: bool = False  # it has a penalty or a probe
+    looks: set[str] = field(default_factory=set)  # the contexts along which it views values of tokens itself: these are no memory's
     per: int = TOKEN
     parameters: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     used: bool = False
@@ -187,6 +188,13 @@ class Scope:
         callee = self.owner()
         if callee is not None:
             callee.named.update(axes)
+
+    def looking(self, context: str) -> None:
+        """The callable around views along a context."""
+        self.naming(context)
+        callee = self.owner()
+        if callee is not None:
+            callee.looks.add(context)
 
     def views(self, term: Term) -> None:
         """The callable around views a value, and so the arguments that it depends on."""

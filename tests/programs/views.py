@@ -24,7 +24,7 @@ def viewing(scope: Scope, term: Term) -> bool:
 
 def see(scope: Scope, term: Term, context: str, full: bool = False) -> Term:
     """A view of a value that every token has; `full`: of one token at least."""
-    scope.naming(context)
+    scope.looking(context)
     if term.mine and not viewing(scope, term):
         term = called("stop", term, mine=False)
     scope.views(term)
@@ -62,7 +62,7 @@ def _condition(scope: Scope, context: str) -> tuple[Term, bool]:
     see_all = "all" if scope.ahead and scope.draw.chance(50) else "past"
     late = see_all == "all"
     kind = scope.draw.choice(["distance", "strict", "documents", "padding", "pair", "rank"])
-    scope.naming(context)
+    scope.looking(context)
     if kind == "distance":
         return infix("<", distance, literal(scope.draw.choice([2, 3, 4]))), False
     if kind == "strict":
@@ -127,7 +127,7 @@ def far(scope: Scope, want: Want) -> Term | None:
     if not contexts or want.mine:
         return None
     context = scope.draw.choice(contexts)
-    scope.naming(context)
+    scope.looking(context)
     distance = Term(f"distance({context})", unlimited=frozenset([context]), per=TOKEN)
     slope = scope.parameter(shuffled(scope, sorted(want.axes)), base="slope") if scope.draw.chance(50) else literal(0.3)
     bias = infix("*", distance, slope, size=1.5)
@@ -144,7 +144,7 @@ def attention(scope: Scope, want: Want) -> Term | None:
     heads = frozenset(scope.draw.some(sorted(scope.world.sizes), 0, 1))
     score = scored(scope, Want(heads, frozenset([context]), want.depth - 1, want.mine), context)
     score = fitted(scope, score, Want(heads, frozenset([context])))
-    scope.naming(context)
+    scope.looking(context)
     over = [context]
     if heads and scope.draw.chance(12):
         over = shuffled(scope, [context, *sorted(heads)])
