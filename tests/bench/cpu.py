@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -88,6 +89,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
     records: list[dict[str, Any]] = []
+    began = time.monotonic()
     print(f"{'against':12} {'d':>4} {'dtype':9} {'mode':9} {'direction':17} batch  tokens    ours ms  theirs ms   ratio   95 %")
     for line in plan(given.quick, given.batch, given.rounds, given.threads):
         report = bench(line.job)
@@ -97,7 +99,7 @@ def main() -> int:
         if given.csv:
             write(Path(given.csv), records)
     below = sum(found["low"] < LEAST for found in records)
-    print(f"{below} of the intervals begin below {LEAST}")
+    print(f"{below} of {len(records)} intervals begin below {LEAST}; {(time.monotonic() - began) / 60:.1f} minutes")
     return int(below > 0)
 
 

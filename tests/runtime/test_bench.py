@@ -56,6 +56,9 @@ class Other(Small):
 class Failing(Small):
     def forward(self, x): return x + torch.ones(3)
 
+class Short(Small):
+    def forward(self, x): return super().forward(x)[:, 1:]
+
 def failing(theirs, given): return given["nothing"]
 def six(): return 6
 """
@@ -179,7 +182,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"args": "d=8,hidden=None"}, r"cannot be made: hand.py:9: TypeError"),
     ({"against": f"{HERE}:Other"}, r"forward\(x, y\) of .* cannot be called with x: .*; --inputs FILE.py:FUNCTION makes"),
     ({"against": f"{HERE}:Failing"}, "hand.py:Failing failed: hand.py:19: RuntimeError"),
-    ({"inputs": f"{HERE}:failing"}, r"failing \(theirs, given\) failed: hand.py:21: KeyError"),
+    ({"against": f"{HERE}:Short"}, r"Short gives \[2, 2, 8\] for output y, which is \[2, 3, 8\]"),
+    ({"inputs": f"{HERE}:failing"}, r"failing \(theirs, given\) failed: hand.py:24: KeyError"),
     ({"inputs": f"{HERE}:six"}, r"six \(theirs, given\) failed: TypeError: six\(\) takes 0"),
     ({"map": {**MAP, "norm.gian": "gain"}}, "the spec has no weight norm.gian; did you mean norm.gain?"),
     ({"map": {**MAP, "norm.gain": "gains"}}, "the module by hand has no weight gains; did you mean gain?"),

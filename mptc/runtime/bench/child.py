@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -69,7 +70,7 @@ def _ready(job: Job) -> None:
 
 
 def machine(device: str) -> str:
-    """What the processor or the accelerator calls itself."""
+    """What the processor or the accelerator calls itself, a processor with the widest instructions that torch uses there."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     try:
@@ -77,7 +78,8 @@ def machine(device: str) -> str:
     except OSError:
         lines = []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return (named or [platform.processor() or platform.machine()])[0]
+    name = (named or [platform.processor() or platform.machine()])[0]
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores"
 
 
 class Maker:

@@ -17,6 +17,7 @@ from mptc.runtime.bench.job import Job
 from mptc.runtime.bench.peak import peak
 from mptc.runtime.bench.report import Figures, Row
 from mptc.runtime.bench.rounds import interval, ratios, timed
+from mptc.runtime.errors import UserError
 
 MOST = 1e-4  # that answers in float32 may differ by, as a part of the largest magnitude
 SMALL = 1e-3  # of the largest gradient: below it, what is left of terms that cancel is rounding
@@ -140,22 +141,24 @@ def differences(both: Pair, map: Mapping[str, str]) -> Iterator[tuple[str, float
     ours, theirs = both.sides["ours"], both.sides["theirs"]
     found, wanted = (guarded(f"{side.what} failed", side.outputs) for side in (ours, theirs))
     for name, value in found.items():
-        yield f"output {name}", _apart(value, wanted.get(name), 0.0)
+        other = wanted.get(name)
+        if other is None or other.numel() != value.numel():
+            given = "nothing" if other is None else str(list(other.shape))
+            raise UserError(f"error: {theirs.what} gives {given} for output {name}, which is {list(value.shape)}")
+        yield f"output {name}", _apart(value, other, 0.0)
     slopes = {side.what: guarded(f"{side.what} failed", side.both) for side in (ours, theirs)}
     own = dict(zip(ours.leaves, slopes[ours.what], strict=True))
     its = dict(zip(theirs.leaves, slopes[theirs.what], strict=True))
     largest = max((float(value.abs().max()) for value in own.values() if value is not None and value.numel()), default=0.0)
     for name, slope in own.items():
-        other = its.get(map.get(name, name))
-        if slope is not None or other is not None:
+        its_slope = its.get(map.get(name, name))
+        if slope is not None or its_slope is not None:
             whole = torch.zeros_like(ours.leaves[name]) if slope is None else slope
-            yield f"the gradient of {name}", _apart(whole, torch.zeros_like(whole) if other is None else other, SMALL * largest)
+            yield f"the gradient of {name}", _apart(whole, torch.zeros_like(whole) if its_slope is None else its_slope, SMALL * largest)
 
 
-def _apart(found: Tensor, wanted: Tensor | None, least: float) -> float:
-    """Infinite where one has another number of elements, or what is not finite where the other has not."""
-    if wanted is None or found.numel() != wanted.numel():
-        return math.inf
+def _apart(found: Tensor, wanted: Tensor, least: float) -> float:
+    """As a part of the largest magnitude, or of `least` where that is more; infinite where one has what is not finite and the other has not."""
     found, wanted = found.detach().double(), wanted.detach().double().reshape(found.shape)
     finite = torch.isfinite(wanted)
     if not torch.equal(torch.isfinite(found), finite):
