@@ -3,7 +3,7 @@
     python tests/bench/cpu.py [--quick] [--csv FILE] [--rounds N] [--batch N] [--threads N]
 
 20 rounds, interleaved; each line is a ratio theirs / ours with its 95 % interval, and one whose lower end is below 0.97 is marked. Exits with 1 where
-one is. It takes up to 25 minutes on two quiet cores, much of it for torch.compile; `--quick` one minute, of few rounds of the smallest.
+one is. It takes about 20 minutes on two quiet cores, a third of them for torch.compile; `--quick` one minute, of few rounds of the smallest.
 """
 
 from __future__ import annotations
