@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "Train a model on a text, arrays or a function.",
     "generate": "Continue a prompt.",
     "run": "Continue a prompt with a deployed graph, on onnxruntime.",
+    "bench": "Time a spec, alone or against a module by hand.",
     "verify": "Hold what a spec compiles to against what it means.",
 }
 

@@ -15,7 +15,8 @@ import time
 import torch
 
 import mptc
-from tests.bench.layers import ROOT, interval
+from mptc.runtime.bench import interval, ratios
+from tests.bench.hand import ROOT
 
 SIZES = {"d": 512, "depth": 8, "hidden": 1408, "vocab": 32_000}
 MODELS = {"one step": ("cem_small", {"steps": 1}), "two steps": ("cem_small", {"steps": 2}), "llama": ("llama_small", {"kv": 8, "group": 1})}
@@ -38,9 +39,9 @@ def main() -> None:
                 model(token, cache=caches[name])
                 times[name].append(time.perf_counter() - start)
         for name in models:
-            ratios = [other / own for own, other in zip(times[name], times["llama"], strict=True)]
-            low, high = interval(ratios)
-            ratio = f"{statistics.median(ratios):.2f} [{low:.2f}, {high:.2f}]"
+            found = ratios(times, name, "llama")
+            low, high = interval(found)
+            ratio = f"{statistics.median(found):.2f} [{low:.2f}, {high:.2f}]"
             taken, kept = 1e3 * statistics.median(times[name]), caches[name].bytes / 1e6
             print(f"batch {batch}  {name:10} {taken:6.1f} ms  {kept:5.0f} MB kept  llama / this {ratio}")
 

@@ -26,9 +26,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.bench.layers import BY_HAND, HEADS, HERE, HIDDEN, PINNED, ROOT, WEIGHTS, D, by_hand, interval, timed
+from mptc.runtime.bench import interval, ratios, timed
+from mptc.runtime.bench.launch import PINNED
+from tests.bench.hand import HEADS, HERE, HIDDEN, ROOT, SPECS, D, missing
+from tests.bench.hand import weights as named
 
-BARS = {"CemLayer": "cem_layer.mpt", "LlamaLayer": "llama_layer.mpt"}
+LAYERS = ("CemLayer", "LlamaLayer")
 OPSETS = (None, 23)  # torch's choice, and that of `Attention`
 SIZES = ((1, 1), (1, 64), (4, 256), (4, 1024))  # batch, tokens
 BAR = 1.0
@@ -51,12 +54,20 @@ def weights(name: str) -> tuple[Any, dict[str, Any]]:
     import torch
 
     torch.manual_seed(0)
-    theirs = getattr(by_hand(), name)(D, HEADS, HIDDEN)
+    theirs = by_hand(name)(D, HEADS, HIDDEN)
     parameters = dict(theirs.named_parameters())
     with torch.no_grad():
         for parameter in parameters.values():
             parameter.add_(0.1 * torch.randn_like(parameter) if parameter.dim() == 1 else 0.05 * torch.randn_like(parameter))
-    return theirs, {ours: parameters[other] for ours, other in WEIGHTS[BARS[name]].items()}
+    return theirs, {ours: parameters[other] for ours, other in named(name).items()}
+
+
+def by_hand(name: str) -> Any:
+    """What is called so in their file."""
+    from mptc.runtime.bench.by_hand import found
+    from tests.bench.hand import BY_HAND
+
+    return found(f"{BY_HAND}:{name}")
 
 
 def ours(name: str, found: dict[str, Any], folder: Path) -> Any:
@@ -66,7 +77,7 @@ def ours(name: str, found: dict[str, Any], folder: Path) -> Any:
     from mptc.runtime.files import write
     from mptc.runtime.spec import compile_spec
 
-    deployed = compile_spec(HERE / BARS[name], emit=["onnx"], deployment=Deployment()).deployed
+    deployed = compile_spec(HERE / f"{SPECS[name][0]}.mpt", emit=["onnx"], deployment=Deployment()).deployed
     assert deployed is not None
     shapes = {tensor.name: tensor.shape for tensor in deployed.weights.tensors}
     for file, content in contents(deployed, lambda path: found[path].detach().reshape(shapes[path]).numpy()).items():
@@ -79,7 +90,7 @@ def exported(layer: Any, opset: int | None, folder: Path) -> Any:
     import torch
     from torch.export import Dim
 
-    cos, sin = by_hand().tables(16, D // HEADS)
+    cos, sin = by_hand("tables")(16, D // HEADS)
     dynamic = ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC}, {0: Dim.DYNAMIC}, {0: Dim.DYNAMIC})
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         program = torch.onnx.export(layer, (torch.randn(2, 16, D), cos, sin), dynamo=True, dynamic_shapes=dynamic, opset_version=opset)
@@ -100,7 +111,7 @@ def session(path: Path) -> Any:
 
 def measure(rounds: int) -> list[Row]:
     rows = []
-    for name in BARS:
+    for name in LAYERS:
         layer, found = weights(name)
         with TemporaryDirectory() as folder:
             mine = ours(name, found, Path(folder))
@@ -114,7 +125,7 @@ def compared(name: str, layer: Any, mine: Any, others: dict[int | None, Any], si
     import torch
 
     x = torch.randn(*size, D)
-    tables = by_hand().tables(size[1], D // HEADS)
+    tables = by_hand("tables")(size[1], D // HEADS)
     wanted = layer(x, *tables).detach()
     calls: dict[str, Callable[[], object]] = {}
     for key, each in (("ours", mine), *((str(opset), other) for opset, other in others.items())):
@@ -128,9 +139,9 @@ def compared(name: str, layer: Any, mine: Any, others: dict[int | None, Any], si
     per_call = max(1, 2000 // (size[0] * size[1]) // 8)
     rows = []
     for opset in others:
-        ratios = [theirs / our for our, theirs in zip(seconds["ours"], seconds[str(opset)], strict=True)]
+        found = ratios(seconds, "ours", str(opset))
         times = (statistics.median(seconds[key]) / per_call for key in ("ours", str(opset)))
-        rows.append(Row(name, opset, size, *times, statistics.median(ratios), *interval(ratios)))
+        rows.append(Row(name, opset, size, *times, statistics.median(found), *interval(found)))
     return rows
 
 
@@ -147,9 +158,9 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> int:
-    missing = [name for name in ("onnxscript", "onnxruntime") if find_spec(name) is None]
-    if missing or not BY_HAND.is_file():
-        print(f"skipped: {', '.join(missing)} is not installed" if missing else f"skipped: the layers written by hand are not at {BY_HAND}")
+    absent = [name for name in ("onnxscript", "onnxruntime") if find_spec(name) is None]
+    if absent or missing():
+        print(f"skipped: {', '.join(absent)} is not installed" if absent else missing())
         return 0
     if any(os.environ.get(name) != value for name, value in PINNED.items()):  # read when torch is loaded, so before this process loads it
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
