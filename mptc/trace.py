@@ -9,6 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from mptc.compile import NOTHING, torch_text
 from mptc.derive import Derived, derive
@@ -31,11 +32,15 @@ DOES = {
 
 @dataclass(frozen=True)
 class Trace:
-    """`programs`: what each of `STAGES` made. `text`: the generated module."""
+    """`programs`: what each of `STAGES` made."""
 
     derived: Derived
     programs: Mapping[str, Program]
-    text: str
+
+    @cached_property
+    def text(self) -> str:
+        """The generated module."""
+        return torch_text(self.derived)
 
     def page(self, stage: str) -> str:
         return listing(self.programs[stage])
@@ -56,7 +61,7 @@ def trace(source: Source, diagnostics: Diagnostics, settings: Mapping[str, str] 
     for each in PASSES:
         program, _ = applied(program, (each,))
         programs[each.name] = program
-    return Trace(derived, programs, torch_text(derived))
+    return Trace(derived, programs)
 
 
 # -- for the terminal --------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from mptc.ir.axis import SEQ, Axis, Role
 from mptc.ir.node import Node, Op, walk
 from mptc.ir.number import ONE, Monomial
 from mptc.ops.chance import Dropout
-from mptc.ops.choose import Shift
+from mptc.ops.choose import Entry, Lookup, Shift
 from mptc.ops.compare import Compare
 from mptc.ops.contract import Contract, Label, Operand, Sum
 from mptc.ops.contract_text import is_constant
@@ -306,7 +306,7 @@ def needed(op: Op, args: tuple[Node, ...]) -> tuple[Axis, ...]:
             return over
         case Rope(axis=axis):
             return (axis, token_axis(args[0].axes))
-        case CrossEntropy(axis=axis):
+        case CrossEntropy(axis=axis) | Entry(axis=axis) | Lookup(axis=axis):
             return (axis,)
         case Shift():
             return (SEQ,)

@@ -271,7 +271,11 @@ class Decoder:
 
     def _unprimed(self, value: Node) -> tuple[Node, dict[Axis, Axis]]:
         """A value with plain axes for the primed ones of a product's joint names, and how those are primed."""
-        arrows = {axis: replace(axis, tick=0) for axis in value.axes if axis.tick and replace(axis, tick=0) not in value.axes}
+        arrows: dict[Axis, Axis] = {}
+        for axis in value.axes:
+            plain = replace(axis, tick=0)
+            if plain not in value.axes and plain not in arrows.values():
+                arrows[axis] = plain
         return self.c.rename(value, arrows), {plain: primed for primed, plain in arrows.items()}
 
     def keep(self, value: Node, over: Axis, window: int | None) -> Node:
@@ -291,7 +295,7 @@ class Decoder:
             return self.token(node)
         if isinstance(node.op, Position):
             return self.c.node(Place(over, window))
-        fixed = BATCH not in node.axes and not isinstance(node.op, Shift | Loop) and not self.ends(node)
+        fixed = BATCH not in node.axes and not isinstance(node.op, Shift | Loop | Result) and not self.ends(node)
         if not node.args or not (fixed or self.cut.crosses(node)):
             return self.keep(node, over, window)
         partly = self._partly(node, over, window) if isinstance(node.op, Contract) else None

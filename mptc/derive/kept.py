@@ -99,7 +99,7 @@ class Cut:
     def crosses(self, node: Node) -> bool:
         """Whether it is done anew for each token that is seen, after what is kept."""
         planned = self.derived.planned.get(node)
-        return planned in self.things and self.things.index(planned) not in self.near
+        return planned is not None and planned in self.things and self.things.index(planned) not in self.near
 
     def _is_cut(self, node: Node) -> bool:
         readers = [place for place, own in enumerate(self.members) if node in own and self.things[place] is not node]

@@ -247,7 +247,8 @@ class Mask(Operation):
 
 
 def may_see_nothing(mask: Node) -> bool:
-    """A token that looks back sees itself, unless there are conditions."""
+    """A token that looks back sees itself, unless there are conditions. Of some of its rows a mask says what it says of all."""
+    mask = getattr(mask.op, "of", mask)
     return bool(mask.args) and not (isinstance(mask.op, Mask) and mask.op.itself)
 
 
