@@ -147,6 +147,8 @@ class Decoder:
 
     def token(self, node: Node) -> Node:
         """A value of the next tokens, which varies along no such context."""
+        if self.contexts(node):
+            raise CannotDecode("what a token sees of another one depends on a third")
         for one in walk([node], self.made):
             if not self.contexts(one):
                 self.made[one] = self._token(one)
@@ -292,7 +294,7 @@ class Decoder:
     def elsewhere(self, node: Node, over: Axis, window: int | None) -> Node:
         """A value of every token that is seen. What depends on positions alone, or is a map of what is kept, is made anew for each."""
         if SEQ not in node.axes:
-            return self.token(node)
+            return self.along(node, window)
         if isinstance(node.op, Position):
             return self.c.node(Place(over, window))
         fixed = BATCH not in node.axes and not isinstance(node.op, Shift | Loop | Result) and not self.ends(node)
