@@ -11,6 +11,7 @@ from mptc.ir.axis import Axis
 from mptc.ir.node import Node
 from mptc.ir.path import Path, stored
 from mptc.ir.program import Parameter, Program
+from mptc.ops.base import Order
 from mptc.ops.choose import Entry, Lookup
 from mptc.ops.contract import Contract
 from mptc.ops.leaf import Param
@@ -66,24 +67,34 @@ def rows_of(program: Program) -> dict[str, int]:
     turned: dict[str, int] = {}
     for node in everything(program.roots):
         for place, arg in enumerate(node.args):
-            if not isinstance(arg.op, Param) or len(arg.op.order) < 2:
+            path, order = _read(arg)
+            inner = _inner(node, place, order)
+            if len(order) < 2 or not inner:
                 continue
-            order, inner = arg.op.order, _inner(node, place)
-            if inner and inner == set(order[-len(inner) :]) and len(inner) < len(order):
-                found.setdefault(arg.op.path, len(order) - len(inner))
-            elif inner:
-                turned[arg.op.path] = len(order) - 1
+            if inner == set(order[-len(inner) :]) and len(inner) < len(order):
+                found.setdefault(path, len(order) - len(inner))
+            else:
+                turned[path] = len(order) - 1
     return {**turned, **found}
 
 
-def _inner(node: Node, place: int) -> set[Axis]:
-    """The axes of an argument that are summed, or that come with an entry."""
+def _read(node: Node) -> tuple[str, Order]:
+    """The parameter that a node reads, and what its axes are called there; "" for any other node."""
+    op = node.op
+    if isinstance(op, Param):
+        return op.path, op.order
+    if not isinstance(op, Contract) or not op.renames:
+        return "", ()
+    path, order = _read(node.args[0])
+    called = dict(zip(node.args[0].axes, op.operands[0].labels, strict=True))
+    return path, tuple(label for axis in order if isinstance(label := called[axis], Axis))
+
+
+def _inner(node: Node, place: int, order: Order) -> set[Axis]:
+    """The axes of a parameter that are summed, or that come with an entry."""
     axes, op = node.args[place].axes, node.op
     if isinstance(op, Contract) and len(node.args) > 1:
         return {axis for axis, label in zip(axes, op.operands[place].labels, strict=True) if isinstance(label, int)}
-    if (isinstance(op, Lookup | Entry) and place == 0) or (isinstance(op, Mixture) and place == 1):
-        table = node.args[place].op
-        assert isinstance(table, Param)
-        order = table.order
+    if order and ((isinstance(op, Lookup | Entry) and place == 0) or (isinstance(op, Mixture) and place == 1)):
         return set(order[order.index(op.axis) + 1 :])
     return set()

@@ -60,7 +60,7 @@ class Module:
         for parameter in program.parameters:
             owner = parameter.path.rpartition("[*].")
             self._below.setdefault(owner[0] + owner[1], []).append(parameter)
-        self._names: set[str] = {"Model", "Output", "Evaluation", "Parameters"}
+        self._names = {"Model", "Output", "Evaluation", "Parameters", "TiedParameters", "Cache", "Tensor", "NamedTuple", "Callable", "F"}
 
     def method_name(self, path: str) -> str:
         """Of what is computed by rows in the class at a path."""
