@@ -215,12 +215,21 @@ def expect(name: str, value: Tensor, kind: str, *sizes: int | str) -> None:
         raise ValueError(f"{name} is [{', '.join(map(str, sizes))}]; a tensor of shape {list(value.shape)} was given")
 
 
-def rotation(seq: int, size: int, base: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of rotary position, each [seq, size]."""
+def rotation(seq: int, size: int, base: float, like: Tensor, made: dict[object, tuple[Tensor, Tensor]] = {}) -> tuple[Tensor, Tensor]:  # noqa: B006
+    """Cosines and sines of rotary position, each [seq, size]. `made`: those of the lengths met last, as every call asks for the same again."""
+    key = (seq, size, base, like.dtype, like.device)
+    if key in made and not torch.compiler.is_compiling():
+        return made[key]
     wide = torch.float64 if like.dtype == torch.float64 else torch.float32
     rates = base ** (-torch.arange(0, size, 2, device=like.device, dtype=wide) / size)
     angles = (torch.arange(seq, device=like.device, dtype=wide)[:, None] * rates).repeat(1, 2)
-    return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+    table = angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+    captured = like.is_cuda and torch.cuda.is_current_stream_capturing()
+    if not torch.compiler.is_compiling() and not captured and type(table[0]) is Tensor and not table[0].is_inference():
+        if len(made) == 8:
+            del made[next(iter(made))]
+        made[key] = table
+    return table
 
 
 def rope(x: Tensor, table: tuple[Tensor, Tensor], sign: int = 1) -> Tensor:
