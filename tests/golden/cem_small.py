@@ -225,10 +225,12 @@ def rotation(seq: int, size: int, base: float, like: Tensor, made: dict[object, 
         return made[key]
     wide = torch.float64 if like.dtype == torch.float64 else torch.float32
     rates = base ** (-torch.arange(0, size, 2, device=like.device, dtype=wide) / size)
-    angles = (torch.arange(seq, device=like.device, dtype=wide)[:, None] * rates).repeat(1, 2)
-    table = angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+    angles = torch.arange(seq, device=like.device, dtype=wide)[:, None] * rates
+    table = angles.cos().to(like.dtype).repeat(1, 2), angles.sin().to(like.dtype).repeat(1, 2)
+    if torch.compiler.is_compiling():  # a view by strides is of a buffer: what is fused would compute its cosines for each head anew
+        return table[0].as_strided(table[0].shape, table[0].stride()), table[1].as_strided(table[1].shape, table[1].stride())
     captured = like.is_cuda and torch.cuda.is_current_stream_capturing()
-    if not torch.compiler.is_compiling() and not captured and type(table[0]) is Tensor and not table[0].is_inference():
+    if not captured and type(table[0]) is Tensor and not table[0].is_inference():
         if len(made) == 8:
             del made[next(iter(made))]
         made[key] = table
