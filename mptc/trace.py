@@ -80,7 +80,8 @@ def explained(found: Trace, line: int | None) -> str:
     if line is not None:
         parts += list(_stages(found, source, line))
     parts += [text for text in (_generated(found, source, line),) if text]
-    return "\n".join(parts) or f"nothing is computed for {source.name}:{line}\n"
+    nothing = f"{source.name} takes no step down an energy, and has no softmax over tokens that are seen"
+    return "\n".join(parts) or (f"{nothing}\n" if line is None else f"no value that is computed stands on {source.name}:{line}\n")
 
 
 def _numbered(derived: Derived) -> Iterator[tuple[int, Derivation]]:

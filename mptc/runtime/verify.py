@@ -76,6 +76,7 @@ class Torch:
     def checks(self) -> Iterator[Check]:
         feed = inputs(self.model, *SHAPES[0])
         yield Check("outputs against the interpreter (float64)", max(self._outputs(inputs(self.model, *shape)) for shape in SHAPES), 1e-9)
+        yield Check("outputs that are no numbers (NaN)", float(sum(int(value.isnan().sum()) for value in self.call(feed).values())), 0.0)
         yield Check("training gradient against differences of the interpreter", self._gradient(feed), 1e-5)
         yield self._ties()
         if not self.model.causal:

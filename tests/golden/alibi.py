@@ -266,7 +266,7 @@ class Cache:
     those of windows stay as long as the window.
     """
 
-    def __init__(self, kind: str, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, kind: str, batch: int, capacity: int, dtype: torch.dtype | None, device: torch.device) -> None:
         self.kind, self.batch, self.capacity, self.dtype = kind, batch, capacity, dtype
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
         self.path = ""
@@ -374,7 +374,7 @@ class Cache:
         return self.kept[name]
 
     def checked(self, old: Tensor, value: Tensor) -> Tensor:
-        if old.dtype != value.dtype or (value.is_floating_point() and value.dtype != self.dtype):
+        if old.dtype != value.dtype or (self.dtype and value.is_floating_point() and value.dtype != self.dtype):
             raise ValueError(f"the cache holds {self.dtype}, and the model computes {value.dtype}; make a new one")
         return old
 

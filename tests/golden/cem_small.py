@@ -221,7 +221,7 @@ def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
 def rotation(seq: int, size: int, base: float, like: Tensor, made: dict[object, tuple[Tensor, Tensor]] = {}) -> tuple[Tensor, Tensor]:  # noqa: B006
     """Cosines and sines of rotary position, each [seq, size]. `made`: those of the lengths met last, as every call asks for the same again."""
     key = (seq, size, base, like.dtype, like.device)
-    if key in made and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and key in made:  # a compiled graph is one for all lengths
         return made[key]
     wide = torch.float64 if like.dtype == torch.float64 else torch.float32
     rates = base ** (-torch.arange(0, size, 2, device=like.device, dtype=wide) / size)
@@ -273,7 +273,7 @@ class Cache:
     those of windows stay as long as the window.
     """
 
-    def __init__(self, kind: str, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, kind: str, batch: int, capacity: int, dtype: torch.dtype | None, device: torch.device) -> None:
         self.kind, self.batch, self.capacity, self.dtype = kind, batch, capacity, dtype
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
         self.path = ""
@@ -381,7 +381,7 @@ class Cache:
         return self.kept[name]
 
     def checked(self, old: Tensor, value: Tensor) -> Tensor:
-        if old.dtype != value.dtype or (value.is_floating_point() and value.dtype != self.dtype):
+        if old.dtype != value.dtype or (self.dtype and value.is_floating_point() and value.dtype != self.dtype):
             raise ValueError(f"the cache holds {self.dtype}, and the model computes {value.dtype}; make a new one")
         return old
 

@@ -104,7 +104,7 @@ def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
 def rotation(seq: int, size: int, base: float, like: Tensor, made: dict[object, tuple[Tensor, Tensor]] = {}) -> tuple[Tensor, Tensor]:  # noqa: B006
     """Cosines and sines of rotary position, each [seq, size]. `made`: those of the lengths met last, as every call asks for the same again."""
     key = (seq, size, base, like.dtype, like.device)
-    if key in made and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and key in made:  # a compiled graph is one for all lengths
         return made[key]
     wide = torch.float64 if like.dtype == torch.float64 else torch.float32
     rates = base ** (-torch.arange(0, size, 2, device=like.device, dtype=wide) / size)
