@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from mptc.derive import mixture
 from mptc.derive.products import Part
-from mptc.ir.axis import Axis
+from mptc.ir.axis import Axis, Role
 from mptc.ir.node import Node
 from mptc.ir.number import ONE
 from mptc.ops.contract import Label
 from mptc.ops.contract_text import is_constant
+from mptc.ops.leaf import Mask
 from mptc.ops.reduce import Softmax
 
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ class Search:
         if not isinstance(node.op, Softmax) or power != 1:
             return False
         over = {labels[node.axes.index(axis)] for axis in node.op.over}
-        return any(isinstance(label, int) for label in over) and not any(over & set(self.parts[place][1]) for place in self._mixed)
+        asker = {label for label, axis in zip(labels, node.axes, strict=True) if axis.role is Role.TOKEN}
+        others = [set(named) for other, named, _ in self.parts if other is not node and not isinstance(other.op, Mask)]
+        pairs = any(named & over and named & asker for named in others)  # go into the weights first: then these are no attention's
+        return any(isinstance(label, int) for label in over) and not pairs and not any(over & set(self.parts[place][1]) for place in self._mixed)
 
     def labels(self, subset: int) -> frozenset[Label]:
         """What the result of a subset has: the labels that are kept, or that are summed with something outside."""

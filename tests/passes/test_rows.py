@@ -98,3 +98,8 @@ def test_short_sequences_are_computed_at_once() -> None:
     with Watch() as watch:
         made.model(torch.randn(1, 128, 8, dtype=torch.float64))[0].sum().backward()
     assert sum(each.shape[-2:] == (128, 128) for each in watch.seen) and "checkpoint(" in made.text
+
+
+def test_what_two_tokens_have_goes_into_the_weights() -> None:
+    """The slope of a soft cap is one number for each pair: none for each pair and each number of a key is made."""
+    assert largest(compiled(CAUSAL["soft cap"]), 1024) == 1024 * 128 * 2  # seq, rows at a time, head
