@@ -215,7 +215,7 @@ def expect(name: str, value: Tensor, kind: str, *sizes: int | str) -> None:
         raise ValueError(f"{name} is [{', '.join(map(str, sizes))}]; a tensor of shape {list(value.shape)} was given")
 
 
-def rotation(seq: int, size: int, base: float, like: Tensor, made: dict[object, tuple[Tensor, Tensor]] = {}) -> tuple[Tensor, Tensor]:  # noqa: B006
+def rotation(seq: int, size: int, base: float, like: Tensor, made: dict[object, tuple[Tensor, Tensor]] = {}) -> tuple[Tensor, Tensor]:
     """Cosines and sines of rotary position, each [seq, size]. `made`: those of the lengths met last, as every call asks for the same again."""
     key = (seq, size, base, like.dtype, like.device)
     if not torch.compiler.is_compiling() and key in made:  # a compiled graph is one for all lengths

@@ -101,7 +101,7 @@ def refuse_padding(ids: Tensor, behind_is_harmless: bool, message: str) -> None:
     torch._assert_async((real.cumprod(1) == real).all() if behind_is_harmless else real.all(), message)
 
 
-def rotation(seq: int, size: int, base: float, like: Tensor, made: dict[object, tuple[Tensor, Tensor]] = {}) -> tuple[Tensor, Tensor]:  # noqa: B006
+def rotation(seq: int, size: int, base: float, like: Tensor, made: dict[object, tuple[Tensor, Tensor]] = {}) -> tuple[Tensor, Tensor]:
     """Cosines and sines of rotary position, each [seq, size]. `made`: those of the lengths met last, as every call asks for the same again."""
     key = (seq, size, base, like.dtype, like.device)
     if not torch.compiler.is_compiling() and key in made:  # a compiled graph is one for all lengths
