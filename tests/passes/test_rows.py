@@ -61,7 +61,8 @@ OWN = {
         view="all", kind="bidirectional", energy="minimize -sum[head](logsumexp[ctx](sum[key](q * all(W_k @ x))))", body=STEP
     )
 }
-TEXTS = {**CAUSAL, **BOTH, **PLACES, **OWN}
+NEAR = {"near ones": CAUSAL["soft cap"].replace("past(W_k @ c)", "window(W_k @ c, 3)")}
+TEXTS = {**CAUSAL, **BOTH, **PLACES, **OWN, **NEAR}
 MORE = {"seq": 131}  # than are taken at a time: 128
 
 
@@ -103,3 +104,16 @@ def test_short_sequences_are_computed_at_once() -> None:
 def test_what_two_tokens_have_goes_into_the_weights() -> None:
     """The slope of a soft cap is one number for each pair: none for each pair and each number of a key is made."""
     assert largest(compiled(CAUSAL["soft cap"]), 1024) == 1024 * 128 * 2  # seq, rows at a time, head
+
+
+def test_rows_see_no_more_than_they_must() -> None:
+    """Of a causal score the tokens up to the last that asks; in a window those that the first still sees."""
+    assert seen(CAUSAL["soft cap"]) == [128, 256, 384, 512]
+    assert seen(NEAR["near ones"]) == [128, 130, 130, 130]
+
+
+def seen(text: str) -> list[int]:
+    model = compiled(text).model
+    with torch.no_grad(), Watch() as watch:
+        model(torch.randn(1, 512, 8, dtype=torch.float64))
+    return sorted(max(each.shape) for each in watch.seen if "softmax" in each.operator)
