@@ -22,6 +22,7 @@ from mptc.ir.node import Node, axes_of
 from mptc.ir.number import Monomial
 from mptc.ir.program import Program
 from mptc.ops.leaf import Mask
+from tests.oracle_chosen import CHOSEN
 from tests.oracle_functions import COMPARISONS, FUNCTIONS, onto
 from tests.oracle_ids import IDS
 from tests.quadrature import Integral
@@ -318,6 +319,7 @@ def _view(scope: Scope, node: Node) -> Tensor:
 
 
 MEANINGS: dict[str, Callable[[Scope, Node], Any]] = {
+    **CHOSEN,
     **IDS,
     "Param": _param,
     "Input": _input,
@@ -334,6 +336,7 @@ MEANINGS: dict[str, Callable[[Scope, Node], Any]] = {
     "Map": _map,
     "Compare": _compare,
     "Where": _where,
+    "On": _where,
     "Extreme": _extreme,
     "Derivative": _derivative,
     "Loop": _loop,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mptc.build.body import Body, Ledger, Unlowered, loss_of
+from mptc.build.body import Body, Ledger, Unlowered
+from mptc.build.functions import loss_of
 from mptc.build.ids import Partitions
 from mptc.build.memories import memories_of
 from mptc.build.padding import seen_unmasked

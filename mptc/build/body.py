@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from mptc.build.arithmetic import arithmetic
-from mptc.build.functions import NotLowered, Use, builtin, integral, raised
+from mptc.build.choices import CHOICES, Chosen, choice
+from mptc.build.functions import NotLowered, Use, builtin, integral, raised, reseen
 from mptc.build.ids import Partitions
 from mptc.build.watch import Watched, at, outside, probe, together
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
@@ -17,12 +18,13 @@ from mptc.ir.program import Energy, Output, Parameter, Probe
 from mptc.model import tree
 from mptc.ops.chance import dropout
 from mptc.ops.choose import Entry
-from mptc.ops.compare import Compare, Where
-from mptc.ops.contract import number, product, renamed, total
+from mptc.ops.chosen import On
+from mptc.ops.compare import Compare
+from mptc.ops.contract import number, product
 from mptc.ops.leaf import Formal, Index, Input, Param, formal, fresh
 from mptc.ops.region import Derivative, Loop, Result
 from mptc.ops.token import CrossEntropy, MeanLoss
-from mptc.ops.view import Hold, Limit, View, hold
+from mptc.ops.view import hold
 from mptc.source.text import Span
 
 
@@ -66,6 +68,11 @@ class Ledger:
         return axis
 
     @property
+    def counts(self) -> list[Node]:
+        """Conditions for a token to count: a first input of ids is below 0 where there is none."""
+        return [make(Compare(">="), ids, number(0)) for ids in self.inputs[:1] if ids.type.kind is Kind.ID]
+
+    @property
     def penalties(self) -> list[Node]:
         return [one.node for one in self.watched if one.name is None]
 
@@ -97,16 +104,12 @@ class Ledger:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The tokens that an `on` works for, and the values from outside it: those keep all their tokens."""
+class Standing:
+    """Where a share stands: the path and the stacks of its body, and the axes that parameters gain there."""
 
-    condition: Node
-    outside: frozenset[Node]
-
-    def is_outside(self, node: Node) -> bool:
-        while node not in self.outside and isinstance(node.op, Hold | Limit):
-            node = node.args[0]
-        return node in self.outside
+    path: str
+    stacks: tuple[int, ...]
+    gained: tuple[Axis, ...]
 
 
 @dataclass
@@ -122,8 +125,9 @@ class Body:
     bindings: dict[tree.Binding, Node] = field(default_factory=dict)
     parameters: dict[tree.Parameter, Node] = field(default_factory=dict)
     chosen: Chosen | None = None
-    shares: dict[tree.Share, tuple[str, tuple[int, ...]]] = field(default_factory=dict)  # path and stacks of the body that each stands in
+    shares: dict[tree.Share, Standing] = field(default_factory=dict)
     stacks: tuple[int, ...] = ()  # the loop of each stack that the path goes through
+    gained: tuple[Axis, ...] = ()  # of every `each` around: parameters have them first
 
     # -- statements ---------------------------------------------------------------------------------
 
@@ -162,19 +166,22 @@ class Body:
             case tree.Tie() | tree.Freeze():
                 pass  # `mptc.build.ties` follows them
             case tree.Share():
-                self.shares[statement] = self.path, self.stacks
+                self.shares[statement] = Standing(self.path, self.stacks, self.gained)
             case _:
                 raise Unlowered(f"`{type(statement).__name__.lower()}`", statement.span)
 
     def kept(self, node: Node, shape: tree.Shape) -> Node:
         """The new value of a binding, along every axis that the binding has."""
-        lost = [axis for axis in map(self.axis, shape.axes) if axis not in node.axes and axis.role is Role.DIM]
-        ones = [make(Compare("=="), here, here) for here in (make(Index(axis)) for axis in lost)]
+        return self.along(node, [axis for axis in map(self.axis, shape.axes) if axis.role is Role.DIM])
+
+    def along(self, node: Node, axes: Sequence[Axis]) -> Node:
+        """The value, of each index of axes that it may be the same for."""
+        ones = [make(Compare("=="), here, here) for here in (make(Index(axis)) for axis in axes if axis not in node.axes)]
         return product(node, *ones) if ones else node
 
     def parameter(self, statement: tree.Parameter) -> None:
         own = self.path + statement.name
-        axes = tuple(self.axis(axis) for axis in statement.axes)
+        axes = (*self.gained, *(self.axis(axis) for axis in statement.axes))
         value = self.number(statement.init.value)
         if value is None:
             raise Unlowered("a parameter that begins with anything but a number", statement.init.value.span)
@@ -293,6 +300,8 @@ class Body:
                 return self.invoke(expr)
             case tree.On():
                 return self.on(expr)
+            case tree.Each():
+                return self.each(expr)
             case tree.Apply(function="^"):
                 exponent = self.number(expr.args[1])
                 exact = None if exponent is None else exponent.resolved(self.ledger.sizes)
@@ -325,11 +334,9 @@ class Body:
                 return self.ledger.partitions.of_type(ids, part)
         if expr.function in ("past", "window", "all"):
             self.ledger.seen_as(use.axes[0], SEQ)
-        made = builtin(use)
-        if self.chosen is not None and expr.function in ("past", "window", "all") and not self.chosen.is_outside(use.args[0]):
-            seen = make(View(use.axes[0]), self.chosen.condition)  # by the others of all, so that what is thrown away is a number
-            return make(Limit(use.axes[0], (make(Where(), self.chosen.condition, seen, number(1)),)), made)
-        return made
+        if expr.function in CHOICES:
+            return choice(use, self.chosen, self.ledger.counts)
+        return builtin(use) if self.chosen is None else self.chosen.applied(use)
 
     def on(self, expr: tree.On) -> Node:
         """The body for the chosen tokens, 0 for the others. What is made in it and then viewed is seen of chosen tokens alone."""
@@ -337,17 +344,25 @@ class Body:
         around = condition if self.chosen is None else product(condition, self.chosen.condition)
         inner = replace(self, bindings={**self.bindings}, parameters={**self.parameters}, chosen=Chosen(around, frozenset(self.bindings.values())))
         inner.run(expr.body)
-        return make(Where(), condition, inner.value(expr.value), number(0))
+        return make(On(), condition, inner.value(expr.value), number(0))
+
+    def each(self, expr: tree.Each) -> Node:
+        """The body with parameters that have the axis: what has it from outside meets it index by index."""
+        axis = self.axis(expr.axis)
+        inner = replace(self, bindings={**self.bindings}, parameters={**self.parameters}, gained=(*self.gained, axis))
+        inner.run(expr.body)
+        return self.along(inner.value(expr.value), [axis])
 
     # -- calls --------------------------------------------------------------------------------------
 
     def invoke(self, call: tree.Invoke) -> Node:
         args = [self.value(arg) for arg in call.args]
         renaming = {old: self.axis(new) for old, new in call.arrows}
-        around, stacks = (self.path, self.stacks) if call.share is None else self.shares[call.share]
-        path = around if call.label is None else f"{around}{call.label}."
+        at = Standing(self.path, self.stacks, self.gained) if call.share is None else self.shares[call.share]
+        path = at.path if call.label is None else f"{at.path}{call.label}."
         inside = self.inside or call.callee.kind == "energy"
-        inner = Body(self.ledger, path, {**self.axes, **renaming}, inside, self.watched, self.passing, chosen=self.chosen, stacks=stacks)
+        axes = {**self.axes, **renaming}
+        inner = Body(self.ledger, path, axes, inside, self.watched, self.passing, chosen=self.chosen, stacks=at.stacks, gained=at.gained)
         declared = (*call.callee.args, *call.callee.conditions)
         if call.grad:
             return self.gradient(call, inner, declared, args)
@@ -363,7 +378,7 @@ class Body:
     def gradient(self, call: tree.Invoke, inner: Body, declared: tuple[tree.Binding, ...], args: list[Node]) -> Node:
         formals = []
         for place, (binding, arg) in enumerate(zip(declared, args, strict=True)):
-            axes = (*arg.axes, *(inner.axis(axis) for axis in binding.shape.axes), *((BATCH, SEQ) if place == 0 else ()))
+            axes = (*arg.axes, *(inner.axis(axis) for axis in binding.shape.axes), *((BATCH, SEQ, *inner.gained) if place == 0 else ()))
             formals.append(make(formal(binding.name, Type(axes_of(axes), arg.type.kind, arg.type.seen))))
             inner.bindings[binding] = self.ledger.call(formals[-1], binding.name, binding.span)
         inner.watched = []
@@ -374,21 +389,3 @@ class Body:
         label = call.label or call.callee.name
         self.ledger.energies.append(Energy(call.callee.name, self.path + label, tuple(formals), energy, call.callee.span, call.span, step))
         return step
-
-
-def reseen(node: Node, arrows: dict[Axis, Axis]) -> Node:
-    """A value with axes renamed; a context keeps what limits it under its new name."""
-    result = renamed(node, arrows)
-    for axis, limits in node.type.seen:
-        if axis in arrows:
-            kept = tuple(renamed(limit, arrows) if isinstance(limit, Node) else limit for limit in limits)
-            result = make(Limit(arrows[axis], kept), result)
-    return result
-
-
-def loss_of(losses: list[Node]) -> Node | None:
-    if not losses:
-        return None
-    return losses[0] if len(losses) == 1 else total(*((1, loss) for loss in losses))
-
-

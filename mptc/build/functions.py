@@ -11,7 +11,7 @@ from mptc.ir.node import Node, make
 from mptc.ir.number import ONE, Monomial
 from mptc.ops.choose import Shift
 from mptc.ops.compare import SIGNS, Compare, Extreme, Where
-from mptc.ops.contract import contract, number, power, product, summed, total
+from mptc.ops.contract import contract, number, power, product, renamed, summed, total
 from mptc.ops.elementwise import FUNCTIONS, Map, apply
 from mptc.ops.leaf import Index, Mask, Position
 from mptc.ops.norm import Rms
@@ -76,7 +76,7 @@ def mask_of(node: Node, over: Axis) -> Node | None:
 
 
 def masks_of(node: Node, axes: tuple[Axis, ...]) -> list[Node]:
-    found = [mask_of(node, axis) for axis in axes if axis.role is Role.CONTEXT]
+    found = [mask_of(node, axis) for axis in axes if axis.role is not Role.DIM]
     return [mask for mask in found if mask is not None]
 
 
@@ -189,3 +189,17 @@ def raised(base: Node, exponent: Fraction | None, written: Node) -> Node:
     return apply("exp", product(written, apply("log", base)))
 
 
+def reseen(node: Node, arrows: dict[Axis, Axis]) -> Node:
+    """A value with axes renamed; a context keeps what limits it under its new name."""
+    result = renamed(node, arrows)
+    for axis, limits in node.type.seen:
+        if axis in arrows:
+            kept = tuple(renamed(limit, arrows) if isinstance(limit, Node) else limit for limit in limits)
+            result = make(Limit(arrows[axis], kept), result)
+    return result
+
+
+def loss_of(losses: list[Node]) -> Node | None:
+    if not losses:
+        return None
+    return losses[0] if len(losses) == 1 else total(*((1, loss) for loss in losses))

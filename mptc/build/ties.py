@@ -45,7 +45,8 @@ class Joins:
         missing = {*ledger.read, *(tie.home.stem for tie in self.ties)} - ledger.parameters.keys()
         for path, leaf in leaves(Branch(self._model.body)) if missing else ():
             if path in missing:
-                Body(ledger, path[: -len(leaf.declared.name)], dict(leaf.arrows)).parameter(leaf.declared)
+                gained = leaf.axes[: len(leaf.axes) - len(leaf.declared.axes)]
+                Body(ledger, path[: -len(leaf.declared.name)], dict(leaf.arrows), gained=gained).parameter(leaf.declared)
 
     def frozen(self, parameters: Iterable[Parameter]) -> tuple[Parameter, ...]:
         """The parameters, each with those of its copies that are frozen: a tensor is, under whichever of its names."""

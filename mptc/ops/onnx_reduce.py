@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ops.base import Order
@@ -61,11 +61,11 @@ def onnx_stream(self: Stream, site: OnnxSite) -> Value:
     key, value = (laid(site, site.values[place], _tokens(self.token(node), key_heads, last)) for place, last in ((1, inner), (2, width)))
     counts = {"q_num_heads": volume(site, heads), "kv_num_heads": volume(site, key_heads)}
     together = self.token(node) == SEQ  # as many keys as queries: runtimes differ in what `is_causal` means of others
-    options = {"scale": self.scale.evaluate(site.sizes) if static else 1.0, "is_causal": int(self.causal and together)}
+    options: dict[str, Any] = {"scale": self.scale.evaluate(site.sizes) if static else 1.0, "is_causal": int(self.causal and together)}
     if site.wide != site.numbers:
         options["softmax_precision"] = site.wide
     given = query if static else scaled(site, query, self.scale)
-    out = Value(site.emit("Attention", given, key, value, *_allowed(self, site, heads), **counts, **options), _tokens(self.asker, heads, width))
+    out = Value(site.emit("Attention", given, key, value, *_allowed(self, site, heads), **{**counts, **options}), _tokens(self.asker, heads, width))
     if self.masked and may_see_nothing(node.args[-1]):
         seen = apart(site, truth(site, site.values[-1]))
         places = [place for place, dim in enumerate(seen.dims) if dim == (self.over,)]

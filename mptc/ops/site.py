@@ -107,8 +107,8 @@ class OnnxSite(Protocol):
     def wide(self) -> int:
         """What sums of squares, exponentials and angles are computed in: float32 at least."""
 
-    def emit(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        """Adds a standard operator with one output, or finds it; returns the output's name."""
+    def emit(self, op_type: str, *inputs: str, output: tuple[int, int] = (0, 1), **attributes: Any) -> str:
+        """Adds a standard operator, or finds it; returns the name of its output: of several, which one and of how many."""
 
     def constant(self, value: Any, to: int | None = None) -> str:
         """A constant (a number, a list of integers, or an array), real ones of type `to` or `numbers`; returns its name."""

@@ -78,7 +78,7 @@ class Layer(nn.Module):
 class Model(nn.Module):
     """mpt_multimodal. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "3182099b7bf30678"  # what tells a cache of this model from others
+    CACHE = "49935ff9032493d5"  # what tells a cache of this model from others
     INITIAL = {
         "unembed": ("normal", 0.02),
         "embedded.words": ("normal", 0.02),
@@ -148,10 +148,10 @@ class Model(nn.Module):
         r = mixture(value[:, None], B.flatten(0, 1), tokens[..., None], 64, 1, torch.arange(0, 512, 64, device=device), 2)  # [batch, seq, d]  mpt_multimodal.mpt:33
         weights = torch.softmax(F.linear(z, W_mix), -1)                                               # [batch, expert]
         m = mixture(weights[:, None], experts.flatten(0, 1), tokens[..., None], 64, 1, torch.arange(0, 256, 64, device=device), 2)  # [batch, seq, d]  mpt_multimodal.mpt:32
-        value = (tokens < 64).to(wide) * (tokens >= 48).to(wide)                                      # [batch, seq]
-        value = torch.where(value[..., None] != 0, F.linear(lookup(patches, tokens - 48), W_image), 0)  # [batch, seq, d]
-        value2 = (tokens >= 0).to(wide) * (tokens < 48).to(wide)                                      # [batch, seq]
-        value2 = torch.where(value2[..., None] != 0, F.linear(lookup(words, tokens), W_text), 0)      # [batch, seq, d]
+        value = (tokens >= 0).to(wide) * (tokens < 48).to(wide)                                       # [batch, seq]
+        value = torch.where(value[..., None] != 0, F.linear(lookup(words, tokens), W_text), 0)        # [batch, seq, d]
+        value2 = (tokens < 64).to(wide) * (tokens >= 48).to(wide)                                     # [batch, seq]
+        value2 = torch.where(value2[..., None] != 0, F.linear(lookup(patches, tokens - 48), W_image), 0)  # [batch, seq, d]
         e = value + value2                                                                            # [batch, seq, d]  mpt_multimodal.mpt:31
         x = F.linear(z, W_shift)[:, None] + (1 + F.linear(z, W_scale))[:, None] * (r + m + e)         # [batch, seq, d]  mpt_multimodal.mpt:41
         t = sum([(tokens >= 48).long()], start=(tokens >= 0).long() - 1)                              # [batch, seq]  mpt_multimodal.mpt:45
@@ -182,10 +182,10 @@ class Model(nn.Module):
         r = mixture(value[:, None], B.flatten(0, 1), tokens[..., None], 64, 1, torch.arange(0, 512, 64, device=device), 2)  # [batch, seq, d]  mpt_multimodal.mpt:33
         weights = torch.softmax(F.linear(z, W_mix), -1)                                               # [batch, expert]
         m = mixture(weights[:, None], experts.flatten(0, 1), tokens[..., None], 64, 1, torch.arange(0, 256, 64, device=device), 2)  # [batch, seq, d]  mpt_multimodal.mpt:32
-        value = (tokens < 64).to(wide) * (tokens >= 48).to(wide)                                      # [batch, seq]
-        value = torch.where(value[..., None] != 0, F.linear(lookup(patches, tokens - 48), W_image), 0)  # [batch, seq, d]
-        value2 = (tokens >= 0).to(wide) * (tokens < 48).to(wide)                                      # [batch, seq]
-        value2 = torch.where(value2[..., None] != 0, F.linear(lookup(words, tokens), W_text), 0)      # [batch, seq, d]
+        value = (tokens >= 0).to(wide) * (tokens < 48).to(wide)                                       # [batch, seq]
+        value = torch.where(value[..., None] != 0, F.linear(lookup(words, tokens), W_text), 0)        # [batch, seq, d]
+        value2 = (tokens < 64).to(wide) * (tokens >= 48).to(wide)                                     # [batch, seq]
+        value2 = torch.where(value2[..., None] != 0, F.linear(lookup(patches, tokens - 48), W_image), 0)  # [batch, seq, d]
         e = value + value2                                                                            # [batch, seq, d]  mpt_multimodal.mpt:31
         x = F.linear(z, W_shift)[:, None] + (1 + F.linear(z, W_scale))[:, None] * (r + m + e)         # [batch, seq, d]  mpt_multimodal.mpt:41
         t = sum([(tokens >= 48).long()], start=(tokens >= 0).long() - 1)                              # [batch, seq]  mpt_multimodal.mpt:45

@@ -75,12 +75,14 @@ class Graph:
 
     # -- operators -------------------------------------------------------------------------------------
 
-    def emit(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        key = (op_type, inputs, *((name, str(attributes[name])) for name in sorted(attributes)))
-        if key not in self._written:
-            name = self._written[key] = self._fresh(f"{self.scope}/{self.label + '.' if self.label else ''}{op_type}")
-            self.nodes.append(helper.make_node(op_type, list(inputs), [name], name=name, doc_string=self.doc or None, **attributes))
-        return self._written[key]
+    def emit(self, op_type: str, *inputs: str, output: tuple[int, int] = (0, 1), **attributes: Any) -> str:
+        key = (op_type, inputs, output[1], *((name, str(attributes[name])) for name in sorted(attributes)))
+        if (*key, 0) not in self._written:
+            own = f"{self.scope}/{self.label + '.' if self.label else ''}{op_type}"
+            names = [self._fresh(own) for _ in range(output[1])]
+            self._written.update(((*key, place), name) for place, name in enumerate(names))
+            self.nodes.append(helper.make_node(op_type, list(inputs), names, name=names[0], doc_string=self.doc or None, **attributes))
+        return self._written[*key, output[0]]
 
     def _fresh(self, name: str) -> str:
         """A name that no other tensor has: those of inputs, outputs and parameters have no slash."""
@@ -181,7 +183,7 @@ class Graph:
         needed = set(outputs)
         kept = []
         for node in reversed(self.nodes):
-            if node.output[0] in needed:
+            if needed.intersection(node.output):
                 needed.update(node.input)
                 kept.append(node)
         self.nodes, self.needed = kept[::-1], needed
@@ -216,8 +218,8 @@ class NodeSite:
     def wide(self) -> int:
         return self.graph.wide
 
-    def emit(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        return self.graph.emit(op_type, *inputs, **attributes)
+    def emit(self, op_type: str, *inputs: str, output: tuple[int, int] = (0, 1), **attributes: Any) -> str:
+        return self.graph.emit(op_type, *inputs, output=output, **attributes)
 
     def constant(self, value: Any, to: int | None = None) -> str:
         return self.graph.constant(value, to)
