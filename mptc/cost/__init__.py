@@ -6,11 +6,12 @@ Of the planned program, as the generated torch module runs it in float32: nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
 from mptc.backends.kept import entries
+from mptc.cost.chunks import SIZE, largest_chunk, summed
 from mptc.cost.parameters import counted
 from mptc.cost.polynomial import ZERO, Polynomial, total
 from mptc.cost.rows import REST
@@ -18,9 +19,11 @@ from mptc.cost.sizes import Sizes
 from mptc.cost.step import Step
 from mptc.cost.tape import Tally
 from mptc.ir.program import Program
+from mptc.passes import applied
 from mptc.passes.scopes import Scopes
 
 BYTES = 4  # of a number in float32
+NO_LENGTHS: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True)
@@ -60,29 +63,38 @@ class Cost:
     cache: tuple[int, int] | str
 
 
-def cost(program: Program, following: Program | str) -> Cost:
-    """The cost of a planned program. `following`: the program of the next tokens, or why there is none.
+def cost(program: Program, following: Program | str, lengths: Mapping[str, int] = NO_LENGTHS) -> Cost:
+    """The cost of a planned program, as all passes leave it. `following`: the program of the next tokens, or why there is none.
+
+    `lengths`: numbers in the place of symbols. What is computed by rows is exact at a `seq` that is known; else it is what it is for more than 128
+    tokens, a multiple of 128 and no less than any window (`mptc.cost.chunks`).
 
     Raises `mptc.backends.deployment.TooLarge` where stacks and repeats, written out, are too many.
     """
+    program, _ = applied(program)
     stored, trained = counted(program)
     sizes = Sizes(program)
-    step = Step(program, sizes)
+    length = lengths.get("seq")
+    step = Step(program, sizes, whole=length is not None and length <= SIZE)
     tape = step.take()
     names = dict.fromkeys([*stored, *step.uses, *tape.rows])
-    rows = [_row(program, name, stored.get(name, 0), step.uses.get(name, 0), tape.rows.get(name, Tally())) for name in names]
+    rows = [_row(program, name, stored.get(name, 0), step.uses.get(name, 0), tape.rows.get(name, Tally()), lengths) for name in names]
     rows = [row for row in rows if row.stored or row.forward.terms or row.moved[0].terms]
     order = _order(rows)
-    peak = largest(Polynomial.of(dict(live)) for live in tape.peaks)
+    lives = (chunk for live in tape.peaks for chunk in largest_chunk(Polynomial.of(dict(live)), length))
+    peak = largest(chunk.at(lengths) for chunk in lives)
     return Cost(program.name, tuple(sizes.symbols), order, _sum(order), trained, peak, cache(following))
 
 
-def _row(program: Program, name: str, stored: int, effective: int, tally: Tally) -> Row:
-    both = [(tally.of(what), tally.of(what, back=True)) for what in ("flops", "elements", "bytes")]
+def _row(program: Program, name: str, stored: int, effective: int, tally: Tally, lengths: Mapping[str, int]) -> Row:
+    def of(what: str, back: bool = False) -> Polynomial:
+        return summed(tally.of(what, back), lengths.get("seq")).at(lengths)
+
+    both = [(of(what), of(what, back=True)) for what in ("flops", "elements", "bytes")]
     (forward, backward), elements, moved = both
     parts = name.split("[*]")
     times = prod(program.copies.get("[*]".join(parts[: place + 1]), 1) for place in range(len(parts) - 1))
-    return Row(name, times, stored, effective, forward, backward, elements, moved, tally.of("kept"))
+    return Row(name, times, stored, effective, forward, backward, elements, moved, of("kept"))
 
 
 def _order(rows: Iterable[Row]) -> tuple[Row, ...]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from mptc.ir.node import Node
 from mptc.ir.program import Program
 from mptc.ops.leaf import Formal, Given, Param
-from mptc.ops.region import Loop, Region
+from mptc.ops.region import Loop, Region, Result, Some
+from mptc.ops.region import Rows as ByRows
 from mptc.passes.asked import needed
 from mptc.passes.scopes import Scopes
 
@@ -29,8 +30,10 @@ class Rows:
         self._outside = outputs
         self._found: dict[Node, str] = {}
         for node, scope in scopes.home.items():
-            function = scope.function.op
-            around = "" if function is None else function.path
+            function = scope.function
+            while function.parent is not None and function.op is None:  # what is computed by rows
+                function = function.parent.function
+            around = "" if function.op is None else function.op.path
             self._found[node] = self._row(node, around, node not in outputs)
 
     def of(self, node: Node) -> str:
@@ -40,13 +43,21 @@ class Rows:
         """By parameters that it reads; else by the values that it is made of, those of the same stack."""
         if isinstance(node.op, Param):
             return home_of(node.op.path)
+        if isinstance(node.op, Some):
+            return self._found[node.op.of]
+        if isinstance(node.op, Result) and isinstance(node.args[0].op, ByRows):
+            return self._found[node.args[0].op.results[node.op.index]]
         if isinstance(node.op, Given | Loop | Region | Formal):
             return around
         if only_loss and not around:
             return LOSS
         own = [home_of(arg.op.path) for arg in node.args if isinstance(arg.op, Param)]
-        rows = own or [self._found[arg] for arg in node.args if not isinstance(arg.op, Given | Region)]
+        rows = own or [self._found[arg] for arg in node.args if isinstance(arg.op, Some) or not isinstance(arg.op, Given | Region) or _by_rows(arg)]
         return shared((row for row in rows if _below(row, around) and row != around), around)
+
+
+def _by_rows(node: Node) -> bool:
+    return isinstance(node.op, Result) and isinstance(node.args[0].op, ByRows)
 
 
 def _below(row: str, around: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from math import comb
 
 from mptc.cost.polynomial import Polynomial, product, total
@@ -24,6 +25,7 @@ class Sizes:
         self.own = {axis for axis in orders if self.memories.get(axis, axis) == axis}
         self.symbols = ["batch", "seq", *sorted({str(self._open(axis)) for axis in orders} - {"batch", "seq"})]
         self._known: dict[Axis, Polynomial] = {}
+        self.some: dict[Axis, Polynomial] = {}  # what is there of an axis, in what is computed by rows
         self._products: dict[tuple[Axis, ...], Polynomial] = {}
 
     def _open(self, axis: Axis) -> Axis:
@@ -32,7 +34,15 @@ class Sizes:
         plain = self.memories.get(plain, plain)
         return plain if plain in self.own or plain in (BATCH, SEQ) or plain.role is not Role.CONTEXT else SEQ
 
+    def within(self, some: Mapping[Axis, Polynomial]) -> Sizes:
+        """Those in what is computed by rows, where there is less of some axes."""
+        inner = copy(self)
+        inner.some, inner._known, inner._products = dict(some), {}, {}
+        return inner
+
     def axis(self, axis: Axis) -> Polynomial:
+        if axis in self.some:
+            return self.some[axis]
         if axis not in self._known:
             size = self.dims.get(Axis(axis.role, axis.name))
             self._known[axis] = Polynomial.symbol(str(self._open(axis))) if size is None else Polynomial.number(size)
