@@ -51,6 +51,7 @@ class Cost:
     """Of one model. `symbols`: the lengths that polynomials may have. `trained`: numbers of parameters that get a gradient.
 
     `peak`: bytes of the activations, gradients and passing results that live at once; the largest of these, which depends on the lengths.
+    `by_rows`: whether scores are computed for some of the tokens at a time.
     `cache`: bytes that decoding keeps for each token, and of the last tokens of windows; or why it does not decode token by token.
     """
 
@@ -61,13 +62,14 @@ class Cost:
     trained: int
     peak: tuple[Polynomial, ...]
     cache: tuple[int, int] | str
+    by_rows: bool
 
 
 def cost(program: Program, following: Program | str, lengths: Mapping[str, int] = NO_LENGTHS) -> Cost:
     """The cost of a planned program, as all passes leave it. `following`: the program of the next tokens, or why there is none.
 
-    `lengths`: numbers in the place of symbols. What is computed by rows is exact at a `seq` that is known; else it is what it is for more than 128
-    tokens, a multiple of 128 and no less than any window (`mptc.cost.chunks`).
+    `lengths`: numbers in the place of symbols. What is computed by rows is exact at a `seq` that is known. While that is open it is taken to be above
+    128, a multiple of it, and that much or more above any window (`mptc.cost.chunks`).
 
     Raises `mptc.backends.deployment.TooLarge` where stacks and repeats, written out, are too many.
     """
@@ -83,7 +85,7 @@ def cost(program: Program, following: Program | str, lengths: Mapping[str, int] 
     order = _order(rows)
     lives = (chunk for live in tape.peaks for chunk in largest_chunk(Polynomial.of(dict(live)), length))
     peak = largest(chunk.at(lengths) for chunk in lives)
-    return Cost(program.name, tuple(sizes.symbols), order, _sum(order), trained, peak, cache(following))
+    return Cost(program.name, tuple(sizes.symbols), order, _sum(order), trained, peak, cache(following), step.by_rows)
 
 
 def _row(program: Program, name: str, stored: int, effective: int, tally: Tally, lengths: Mapping[str, int]) -> Row:

@@ -68,7 +68,10 @@ def _flops(run: Operators, node: Node, heads: Sequence[Axis]) -> tuple[Polynomia
 
 
 def _fused(run: Operators, node: Node, heads: Sequence[Axis], tensors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
-    """One operator: it keeps its operands, its result and the log-sum-exp of each token that asks. Each product has two gradients."""
+    """One operator: it keeps its operands, its result and the log-sum-exp of each token that asks. Each product has two gradients.
+
+    Where it is all that is run once more, its second product is not counted again: by the formula that comes after all that is kept.
+    """
     op = node.op
     assert isinstance(op, Stream)
     scores, result = _axes(node, heads)
@@ -83,7 +86,7 @@ def _fused(run: Operators, node: Node, heads: Sequence[Axis], tensors: Sequence[
     pairs = run.sizes.of(scores).times(4)
     lse = run.bytes(axis for axis in scores if axis != op.over)
     operands = [*tensors, *([bias] if bias is not None else [])]
-    found = run.tape.operator(lies, run.bytes(lies), operands, flows, keeps, True, 4, pairs, one + two, kept_bytes=lse)
+    found = run.tape.operator(lies, run.bytes(lies), operands, flows, keeps, True, 4, pairs, one + two, kept_bytes=lse, late=two)
     assert set(result) == set(lies)
     return run.keep(found)
 

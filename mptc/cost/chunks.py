@@ -1,21 +1,22 @@
 """What is computed by rows: for 128 of the tokens that ask at a time, as the helper `by_rows` does, and once more on the way back.
 
-One chunk is run on the tape, for a number of tokens that ask and of those that they see which stay symbols. What is counted in it is marked by a third,
-which stands for all chunks: their sum is taken here, exactly at a length that is known. Where it is not, as if it were a multiple of 128, and longer than
-any window: then sums are polynomials, whose factors are rounded to whole numbers; at such lengths products come out exactly.
+One chunk is run on the tape, for a number of tokens that ask and of those that they see which stay symbols. What is counted in it is marked by a
+third, which stands for all chunks: their sum is taken here, exactly at a length that is known. Where it is not, the length is taken for a multiple of
+128, and for that much or more above any window: then sums are polynomials, whose factors are rounded to whole numbers, and exact for products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
-from mptc.cost.polynomial import Polynomial, Powers, total
+from mptc.cost.polynomial import Polynomial, Powers, product, total
 
 SIZE = 128  # tokens that ask at a time
-ASK, SEEN, EACH = "#ask", "#seen", "#each"  # of one chunk; EACH marks what every chunk does
-ROWS = Polynomial.symbol(ASK)
+ASK, SEEN, EACH, MORE = "#ask", "#seen", "#each", "#more"  # EACH marks what every chunk does, MORE what is there of those that came before it
+ROWS, OTHERS = Polynomial.symbol(ASK), Polynomial.symbol(MORE)
 SUMS: tuple[tuple[Fraction, ...], ...] = (  # Σ of k⁰, k¹, k² for k from 1 to n, as polynomials in n, the constant first
     (Fraction(0), Fraction(1)),
     (Fraction(0), Fraction(1, 2), Fraction(1, 2)),
@@ -63,26 +64,32 @@ def summed(polynomial: Polynomial, length: int | None) -> Polynomial:
 
 
 def largest_chunk(polynomial: Polynomial, length: int | None) -> list[Polynomial]:
-    """What lives while one chunk is computed, of those that may have most: the last two."""
+    """What lives while one chunk is computed, of those that may have most: the last, which is the first on the way back, and the one before it."""
     if not any(name.startswith("#") for powers, _ in polynomial.terms for name, _ in powers):
         return [polynomial]
     if length is None:
-        return [_put(polynomial, lambda sight: Polynomial.symbol("seq") if sight.window is None else Polynomial.number(sight.window + SIZE - 1), SIZE)]
+        behind = Polynomial.symbol("seq") + Polynomial.number(-SIZE)
+        return [_put(polynomial, {ASK: SIZE, MORE: more}, partial(_open, seen)) for more, seen in ((0, Polynomial.symbol("seq")), (1, behind))]
     found = []
     for start, stop in list(chunks(length))[-2:]:
-        found.append(_put(polynomial, lambda sight, start=start, stop=stop: Polynomial.number(sight.at(stop, start)), stop - start))  # type: ignore[misc]
+        found.append(_put(polynomial, {ASK: stop - start, MORE: int(stop < length)}, partial(_known, start, stop)))
     return found
 
 
-def _put(polynomial: Polynomial, seen: Callable[[Sight], Polynomial], asking: int) -> Polynomial:
+def _open(seen: Polynomial, sight: Sight) -> Polynomial:
+    return seen if sight.window is None else Polynomial.number(sight.window + SIZE - 1)
+
+
+def _known(start: int, stop: int, sight: Sight) -> Polynomial:
+    return Polynomial.number(sight.at(stop, start))
+
+
+def _put(polynomial: Polynomial, numbers: Mapping[str, int], seen: Callable[[Sight], Polynomial]) -> Polynomial:
     parts = []
-    for powers, factor in polynomial.terms:
+    for powers, factor in polynomial.at(numbers).terms:
         own, rest = _split(powers)
-        part = Polynomial(((rest, factor * asking ** own.pop(ASK, 0)),))
-        for symbol, power in own.items():
-            for _ in range(power):
-                part = part * seen(_sight(symbol))
-        parts.append(part)
+        views = [seen(_sight(symbol)) for symbol, power in own.items() for _ in range(power)]
+        parts.append(Polynomial(((rest, factor),)) * product(views))
     return total(parts)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from copy import copy
 from math import comb
 
 from mptc.cost.polynomial import Polynomial, product, total
@@ -12,20 +11,21 @@ from mptc.ir.node import Node
 from mptc.ir.program import Program
 from mptc.ops.leaf import Input
 
+ALL: Mapping[Axis, Polynomial] = {}
 DEGREE = 3  # no more symbols than that are multiplied in the cost of one op
 
 
 class Sizes:
     """Of the axes of a program. `symbols`: the lengths that it leaves open, `batch`, `seq` and the names of memories."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, some: Mapping[Axis, Polynomial] = ALL) -> None:
+        self.program, self.some = program, some
         self.dims = {axis: size for axis, size in program.sizes.items() if axis.role is Role.DIM}
         self.memories = program.memories
         orders = [axis for node in program.inputs if isinstance(node.op, Input) for axis in node.op.order if axis.role is not Role.DIM]
         self.own = {axis for axis in orders if self.memories.get(axis, axis) == axis}
         self.symbols = ["batch", "seq", *sorted({str(self._open(axis)) for axis in orders} - {"batch", "seq"})]
         self._known: dict[Axis, Polynomial] = {}
-        self.some: dict[Axis, Polynomial] = {}  # what is there of an axis, in what is computed by rows
         self._products: dict[tuple[Axis, ...], Polynomial] = {}
 
     def _open(self, axis: Axis) -> Axis:
@@ -36,9 +36,7 @@ class Sizes:
 
     def within(self, some: Mapping[Axis, Polynomial]) -> Sizes:
         """Those in what is computed by rows, where there is less of some axes."""
-        inner = copy(self)
-        inner.some, inner._known, inner._products = dict(some), {}, {}
-        return inner
+        return Sizes(self.program, some)
 
     def axis(self, axis: Axis) -> Polynomial:
         if axis in self.some:

@@ -10,7 +10,7 @@ from mptc.backends.grades import Grade
 from mptc.backends.layout import Layout
 from mptc.backends.torch.lines import is_leaf, is_rename, seen_through
 from mptc.backends.torch.modules import plan_of
-from mptc.cost.chunks import ROWS, Sight
+from mptc.cost.chunks import OTHERS, ROWS, Sight
 from mptc.cost.operators import ID, NUMBER, Operators
 from mptc.cost.polynomial import Polynomial, product
 from mptc.cost.rows import REST, Rows, home_of
@@ -62,6 +62,11 @@ class Step:
         self.uses: dict[str, int] = {}  # numbers of parameters that operators read, by row
         self.readers = self._readers()
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether anything is computed for some of the tokens at a time."""
+        return not self.whole and any(isinstance(node.op, ByRows) for node in self.needed)
+
     def take(self) -> Tape:
         """The whole step."""
         if self._steps(self.plan.scopes.root) > MOST:
@@ -71,7 +76,9 @@ class Step:
         for node in [*self.found]:
             if node not in self.held:
                 self._forget(node)
+        uses = dict(self.uses)  # what is run once more reads no more of them
         self.tape.backward([tensor for node in self.roots if (tensor := self._value(node)) is not None])
+        self.uses = uses
         return self.tape
 
     def _steps(self, scope: Scope) -> int:
@@ -256,7 +263,7 @@ class Step:
             made = self._rows(node, op, [self._viewed(arg) for arg in node.args])
         else:
             sizes = [self.run.bytes(self.layout.order(result), self.run.width(result)) for result in op.results]
-            before = [self.tape.allocate(size) for size in sizes]
+            before = [self.tape.allocate(self._others(*each)) for each in zip(op.results, sizes, op.added, strict=True)]
             parts = self._chunk(node, op)
             made = [None if part is None else self._put(part, size, added) for part, size, added in zip(parts, sizes, op.added, strict=True)]
             for storage in before:
@@ -269,6 +276,11 @@ class Step:
                 self._bind(users[place], value)
             else:
                 self.tape.drop(value)
+
+    def _others(self, result: Node, size: Polynomial, added: bool) -> Polynomial:
+        """Bytes of what the chunks before have made of a result."""
+        own = self.sizes.within({SEQ: ROWS}).of(self.layout.order(result)).times(-self.run.width(result))
+        return size * OTHERS if added else size + own
 
     def _rows(self, node: Node, op: ByRows, given: Iterable[Tensor | None]) -> list[Tensor | None]:
         """The results, of what tokens have. All else that is made is gone when they are there."""

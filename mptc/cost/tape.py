@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from mptc.cost.chunks import EACH
+from mptc.cost.chunks import EACH, OTHERS
 from mptc.cost.polynomial import ZERO, Polynomial, Powers, total
 from mptc.ir.axis import Axis
 
@@ -119,10 +119,11 @@ def _hold(root: Root | None) -> None:
 
 @dataclass(eq=False)
 class Gradient:
-    """A gradient on its way. `spread`: the same along some axes; it then takes no memory."""
+    """A gradient on its way. `spread`: the same along some axes; it then takes no memory. `others`: what other chunks have made of it."""
 
     storage: Storage
     spread: bool = False
+    others: bool = False
 
 
 class Tape:
@@ -181,34 +182,36 @@ class Tape:
         flops: Polynomial = ZERO,
         kept_bytes: Polynomial = ZERO,
         within: Tensor | None = None,
+        late: Polynomial = ZERO,
     ) -> Tensor:
         """A new tensor, which one variable holds. `keeps` is what gradients are computed from, where any flows; `kept_bytes` more of its own.
 
+        `late`: of its products, those that come after all that it keeps is there, though the tensor itself is among that.
         `within`: the tensor whose memory it shares, as a part of it or in its place.
         """
         flows = [flow for flow in flows if flow.to.trained]
         kept = [tensor.storage for tensor in keeps]
-        record = None
         after = keeps_result or bool(kept_bytes.terms)
-        if flows:
-            record = self._recorded(bytes, flows, elements, after or bool(kept))
+        record = self._recorded(bytes, flows, elements, after or bool(kept)) if flows else None
+        if record is not None:
             record.kept += self._kept(kept)
-            if not after:
-                self._complete(record)
+            if not after and self._completes(record):
+                raise Recomputed
         storage = self.allocate(bytes) if within is None else within.storage
         storage.holders += within is not None
         self._owned(storage)
         root = record.result if record is not None else None
         if record is not None:
             record.kept += self._kept([storage] if keeps_result else [], kept_bytes)
+        flops = flops + late.times(-1) if self._completes(record) else flops
         self.count(self.row, flops, elements, total([bytes, *(operand.bytes for operand in operands)]), back=self._left is not None)
-        self._complete(record)
+        if self._completes(record):
+            raise Recomputed
         return Tensor(order, bytes, storage, root, width)
 
-    def _complete(self, record: Record | None) -> None:
-        """Raises `Recomputed` where nothing more is kept by what is run once more."""
-        if self._left is not None and record is not None and record.frame is not None and record is record.frame.last:
-            raise Recomputed
+    def _completes(self, record: Record | None) -> bool:
+        """Whether nothing more is kept by what is run once more."""
+        return self._left is not None and record is not None and record.frame is not None and record is record.frame.last
 
     def _recorded(self, bytes: Polynomial, flows: list[Flow], elements: Polynomial, keeps: bool) -> Record:
         """That of a new operator; or of one that is run once more."""
@@ -308,9 +311,9 @@ class Tape:
     def part(self, tensor: Tensor, order: tuple[Axis, ...], bytes: Polynomial) -> Tensor:
         """A part of a tensor, in its memory. Its gradient is as large as the whole, zeros but for the part."""
         flows = [Flow(tensor, whole=False)] if tensor.trained else []
-        record = self._recorded(bytes, flows, ZERO, keeps=False) if flows else None
+        root = self._recorded(bytes, flows, ZERO, keeps=False).result if flows else None
         self._another(tensor, rooted=False)
-        return Tensor(order, bytes, tensor.storage, record and record.result, tensor.width)
+        return Tensor(order, bytes, tensor.storage, root, tensor.width)
 
     # -- backward -------------------------------------------------------------------------------------
 
@@ -344,14 +347,13 @@ class Tape:
         inner = {record.result for record in frame.records}
         for root in dict.fromkeys(flow.to.root for record in frame.records for flow in record.flows):
             if root is not None and root not in inner and root not in found:
-                found[root] = Gradient(self.allocate(root.bytes))
-        self._left, row = list(frame.records), self.row
+                found[root] = Gradient(self.allocate(root.bytes * OTHERS), others=True)
+        self._left = list(frame.records)
         with suppress(Recomputed):
             frame.again()
-        self.row, self._left = row, None
-        for storage, count in self._own.items():
-            for _ in range(count):
-                self.release(storage)
+        self._left = None
+        for storage in self._own.elements():
+            self.release(storage)
         self._own.clear()
 
     def _step(self, record: Record, gradient: Gradient, found: dict[Root, Gradient]) -> None:
@@ -359,9 +361,10 @@ class Tape:
         for flow in record.flows:
             assert flow.to.root is not None
             size, whole = flow.to.root.bytes, record.result.bytes
-            if flow.to.root.record is not None and flow.to.root.record.frame is not record.frame and flow.to.root.record.frame is not None:
-                gradient.storage.holders += 1  # the other chunks need it too
-                flow.to.root.record.frame.held.append(gradient.storage)
+            chunk = flow.to.root.record.frame if flow.to.root.record is not None else None
+            if chunk is not None and chunk is not record.frame:  # the other chunks need it too
+                gradient.storage.holders += 1
+                chunk.held.append(gradient.storage)
             if flow.part or (flow.passed and size == whole):
                 gradient.storage.holders += 1
                 arriving = Gradient(gradient.storage, gradient.spread)
@@ -382,6 +385,11 @@ class Tape:
         """A gradient where there is one already: their sum is a third, then both are gone. What stays with a parameter is its own."""
         known = found.get(root)
         if known is None and not (root.leaf and (arriving.spread or arriving.storage.holders > 1)):
+            found[root] = arriving
+            return
+        if known is not None and known.others:
+            self.release(self.allocate(root.bytes * OTHERS))
+            self.release(known.storage)
             found[root] = arriving
             return
         found[root] = Gradient(self.allocate(root.bytes))
