@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import click
@@ -19,6 +20,12 @@ def overrides(command: Command) -> Command:
     """`--set NAME=VALUE` (as a dict `set`) and `--variant NAME`."""
     command = click.option("--variant", metavar="NAME", help="Use a variant of the spec.")(command)
     return click.option("--set", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="Override a dim or a const. May be repeated.")(command)
+
+
+def begun(following: Iterator[int]) -> Iterator[int]:
+    """The same, the first of it made: what is wrong with the request is said before anything is printed."""
+    first = list(islice(following, 1))
+    return chain(first, following)
 
 
 def tell(diagnostics: Diagnostics) -> None:
