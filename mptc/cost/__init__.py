@@ -6,18 +6,19 @@ Of the planned program, as the generated torch module runs it in float32: nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
 from mptc.backends.kept import entries
 from mptc.cost.chunks import SIZE, largest_chunk, summed
-from mptc.cost.parameters import counted
+from mptc.cost.parameters import counted, numbers
 from mptc.cost.polynomial import ZERO, Polynomial, total
-from mptc.cost.rows import REST
+from mptc.cost.rows import REST, CallSites, Named
 from mptc.cost.sizes import Sizes
 from mptc.cost.step import Step
 from mptc.cost.tape import Tally
+from mptc.ir.node import Node
 from mptc.ir.program import Program
 from mptc.passes import applied
 from mptc.passes.scopes import Scopes
@@ -77,7 +78,7 @@ def cost(program: Program, following: Program | str, lengths: Mapping[str, int] 
     stored, trained = counted(program)
     sizes = Sizes(program)
     length = lengths.get("seq")
-    step = Step(program, sizes, whole=length is not None and length <= SIZE)
+    step = Step(program, sizes, CallSites(program), whole=length is not None and length <= SIZE)
     tape = step.take()
     names = dict.fromkeys([*stored, *step.uses, *tape.rows])
     rows = [_row(program, name, stored.get(name, 0), step.uses.get(name, 0), tape.rows.get(name, Tally()), lengths) for name in names]
@@ -86,6 +87,16 @@ def cost(program: Program, following: Program | str, lengths: Mapping[str, int] 
     lives = (chunk for live in tape.peaks for chunk in largest_chunk(Polynomial.of(dict(live)), length))
     peak = largest(chunk.at(lengths) for chunk in lives)
     return Cost(program.name, tuple(sizes.symbols), order, _sum(order), trained, peak, cache(following), step.by_rows)
+
+
+def shares(program: Program, parts: Mapping[str, Container[Node]], lengths: Mapping[str, int] = NO_LENGTHS) -> list[Row]:
+    """What parts of a program cost, as all passes left it: a row for each, of the nodes that no part before has. Raises `TooLarge`."""
+    sizes = Sizes(program)
+    length = lengths.get("seq")
+    step = Step(program, sizes, Named(parts), whole=length is not None and length <= SIZE)
+    tape = step.take()
+    stored = {name: numbers(program, step.read.get(name, ())) for name in parts}
+    return [_row(program, name, stored[name], step.uses.get(name, 0), tape.rows.get(name, Tally()), lengths) for name in parts]
 
 
 def _row(program: Program, name: str, stored: int, effective: int, tally: Tally, lengths: Mapping[str, int]) -> Row:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from mptc.cost import BYTES, Cost, Row
-from mptc.cost.polynomial import ZERO, Polynomial, sized
+from mptc.cost.polynomial import ZERO, Polynomial, short, sized
 
 Lengths = Mapping[str, int]
 LIKELY = tuple(2**power for power in range(8, 15))  # lengths for which a peak that is not exact is right
@@ -30,10 +30,10 @@ class _Page:
     lengths: Lengths
 
     def amount(self, polynomial: Polynomial) -> str:
-        return str(polynomial.at(self.lengths))
+        return _amount(polynomial, self.lengths, short)
 
     def bytes(self, polynomial: Polynomial) -> str:
-        return polynomial.at(self.lengths).text(sized) if polynomial.terms else "0"
+        return _amount(polynomial, self.lengths, sized)
 
     def shown(self) -> str:
         cost = self.cost
@@ -84,6 +84,20 @@ class _Page:
 def text(cost: Cost, lengths: Lengths) -> str:
     """Tables by call site; with numbers in the place of the lengths that are given."""
     return _Page(cost, lengths).shown()
+
+
+def share(row: Row, lengths: Lengths) -> str:
+    """One row in words."""
+    flops, moved = ((f"{_amount(forward, lengths, number)} forward, {_amount(back, lengths, number)} backward") for forward, back, number in (
+        (row.forward, row.backward, short), (*row.moved, sized)))
+    parts = [f"FLOPs of products: {flops}", f"element-wise: {_amount(row.elements[0], lengths, short)}, {_amount(row.elements[1], lengths, short)}"]
+    parts += [f"bytes moved: {moved}", f"kept for the way back: {_amount(row.kept, lengths, sized)}"]
+    return f"{row.name}: {row.stored:,} parameters\n" + "\n".join(f"    {part}" for part in parts)
+
+
+def _amount(polynomial: Polynomial, lengths: Lengths, number: Callable[[int], str]) -> str:
+    found = polynomial.at(lengths)
+    return found.text(number) if found.terms else "0"
 
 
 def peak(cost: Cost, lengths: Lengths) -> int | list[Polynomial]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
+from typing import Protocol
 
 from mptc.ir.node import Node
 from mptc.ir.program import Program
@@ -22,10 +23,32 @@ def home_of(path: str) -> str:
     return path if not site or site.endswith("[*]") else site
 
 
-class Rows:
+class Rows(Protocol):
+    """Where values, and the parameters that they read, are counted."""
+
+    def of(self, node: Node) -> str: ...
+
+    def reading(self, node: Node, path: str) -> str: ...
+
+
+class Named:
+    """Parts that have names; all else is the rest."""
+
+    def __init__(self, parts: Mapping[str, Container[Node]]) -> None:
+        self.parts = parts
+
+    def of(self, node: Node) -> str:
+        return next((name for name, nodes in self.parts.items() if node in nodes), REST)
+
+    def reading(self, node: Node, path: str) -> str:
+        return self.of(node)
+
+
+class CallSites:
     """Of every node of a program."""
 
-    def __init__(self, program: Program, scopes: Scopes) -> None:
+    def __init__(self, program: Program) -> None:
+        scopes = Scopes(program.roots)
         outputs = needed([output.node for output in program.outputs])
         self._outside = outputs
         self._found: dict[Node, str] = {}
@@ -38,6 +61,9 @@ class Rows:
 
     def of(self, node: Node) -> str:
         return self._found[node] or REST
+
+    def reading(self, node: Node, path: str) -> str:
+        return home_of(path)
 
     def _row(self, node: Node, around: str, only_loss: bool) -> str:
         """By parameters that it reads; else by the values that it is made of, those of the same stack."""

@@ -13,7 +13,7 @@ from mptc.backends.torch.modules import plan_of
 from mptc.cost.chunks import OTHERS, ROWS, Sight
 from mptc.cost.operators import ID, NUMBER, Operators
 from mptc.cost.polynomial import Polynomial, product
-from mptc.cost.rows import REST, Rows, home_of
+from mptc.cost.rows import REST, Rows
 from mptc.cost.sizes import Sizes
 from mptc.cost.tape import Flow, Tape, Tensor
 from mptc.cost.values import ran
@@ -40,6 +40,7 @@ class Step:
 
     program: Program
     sizes: Sizes
+    rows: Rows
     whole: bool = False  # no length above `SIZE`: what is computed by rows has all of them at once
     tape: Tape = field(default_factory=Tape)
 
@@ -47,7 +48,6 @@ class Step:
         self.plan = plan_of(self.program)
         self.layout = Layout()
         self.run = Operators(self.tape, self.sizes, self.layout)
-        self.rows = Rows(self.program, self.plan.scopes)
         loss = [] if self.program.loss is None else [self.program.loss]
         outputs = [output.node for output in self.program.outputs]
         self.needed = needed([*outputs, *loss])
@@ -60,6 +60,7 @@ class Step:
         self.parameters: dict[str, Tensor] = {}
         self.frozen = {parameter.path: parameter.frozen for parameter in self.program.parameters}
         self.uses: dict[str, int] = {}  # numbers of parameters that operators read, by row
+        self.read: dict[str, set[str]] = {}  # and their paths
         self.readers = self._readers()
 
     @property
@@ -135,7 +136,9 @@ class Step:
                 self._read(arg)
             self._bind(node, value)
         for path, axes in self._reads(node):
-            self.uses[home_of(path)] = self.uses.get(home_of(path), 0) + (self.sizes.of(axes).value or 0)
+            row = self.rows.reading(node, path)
+            self.uses[row] = self.uses.get(row, 0) + (self.sizes.of(axes).value or 0)
+            self.read.setdefault(row, set()).add(path)
 
     @staticmethod
     def _reads(node: Node) -> set[tuple[str, tuple[Axis, ...]]]:

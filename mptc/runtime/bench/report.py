@@ -11,7 +11,7 @@ from mptc.runtime.bench.rounds import FEW
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one side: median seconds of a call with their 95 % interval (see `Report.interval`), and bytes at the worst moment of a call beyond weights and inputs."""
+    """Of one side: median seconds of a call, with what `Report.interval` says, and bytes at its worst moment beyond weights and inputs."""
 
     seconds: float
     low: float
