@@ -26,7 +26,8 @@ def stored(derived: Derived) -> dict[Node, str]:
 
 
 def _elsewhere(node: Node) -> str:
-    asking = [str(axis) for axis in node.axes if axis.role in (Role.TOKEN, Role.CONTEXT) and isinstance(node.op, Softmax) and axis not in node.op.over]
+    over = node.op.over if isinstance(node.op, Softmax) else ()
+    asking = [str(axis) for axis in node.axes if axis.role in (Role.TOKEN, Role.CONTEXT) and axis not in over]
     return f"those that ask are the tokens of {', '.join(asking)}, not those of the sequence"
 
 

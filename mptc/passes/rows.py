@@ -74,7 +74,7 @@ class Turned(Remaker):
 
 
 class Pairs:
-    """`inside`: the values of pairs that nothing needs whole. `exits`: what is made of them and is none itself. `whole`: the others, and why they are."""
+    """`inside`: the values of pairs that nothing needs whole. `exits`: what is made of them and is none itself. `whole`: the others, and why."""
 
     def __init__(self, program: Program) -> None:
         self.order = list(everything(program.roots))

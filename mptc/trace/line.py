@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
 from mptc.backends.deployment import TooLarge
@@ -82,7 +82,7 @@ def _numbered(found: Trace) -> Iterator[tuple[int, Derivation]]:
         number += 3 if one.layer else 2
 
 
-def _scores(found: Trace, place: Place | None, nodes: set[Node] = set()) -> Iterator[str]:
+def _scores(found: Trace, place: Place | None, nodes: Container[Node] = ()) -> Iterator[str]:
     """All, or those of a line."""
     chosen = [str(each) for each in scores(found.derived) if place is None or each.node in nodes or place.begins(each.used)]
     if chosen:
