@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["NOTHING", "TARGETS", "Compiled", "Deployed", "Deployment", "File", "Stored", "check", "compile", "formatted"]
 
 TARGETS = ("torch", "onnx")
-FUSED = "fused attention takes a softmax over one context of one bilinear term and a bias; some rows at a time, what the sequence's own tokens ask"
+ADVICE = (
+    "for rows at a time, let the sequence's own tokens ask, and do not make its weights an output, a probe or the state of a loop; for fused "
+    "attention, make it one product of what both tokens have, plus a bias, under one softmax over one context; `mptc explain SPEC:LINE` says more"
+)
 NOTHING: Mapping[str, str] = {}
 
 
@@ -49,8 +52,8 @@ def check(source: Source, diagnostics: Diagnostics, settings: Mapping[str, str] 
     raw = None if model is None else build(model, later)
     for one in later.found:
         diagnostics.add("W0602", one.span, one.message, help="it is well formed, but `mptc compile` will refuse it")
-    for span in pairs(derive(raw)) if raw is not None else ():
-        diagnostics.add("W0601", span, "this score is computed and stored for each pair of tokens", help=FUSED)
+    for span, why in pairs(derive(raw)).items() if raw is not None else ():
+        diagnostics.add("W0601", span, f"this score is computed and stored for each pair of tokens: {why}", help=ADVICE)
 
 
 def compile(

@@ -62,7 +62,7 @@ def costs(
     if derived is None:
         return None
     try:
-        found = cost(derived.program, next_tokens(derived))
+        found = cost(derived.program, next_tokens(derived), lengths)
     except TooLarge:
         diagnostics.add("E0902", derived.program.span, f"written out, the stacks and repeats of this model come to more than {MOST:,} steps")
         return None

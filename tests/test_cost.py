@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,10 @@ gallery = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.stem)
 
 @dataclass
 class Case:
-    """A spec's cost and its module, on inputs that are drawn."""
+    """A spec's cost, open and for lengths, and its module, on inputs that are drawn."""
 
     cost: Cost
+    costs: Callable[[dict[str, int]], Cost]
     model: nn.Module
     declared: Model
     loss: bool
@@ -77,7 +78,8 @@ def case(source: Source, variant: str | None = VARIANT) -> Case:
     assert declared is not None
     following = next_tokens(derived)
     model = instantiate(derived.program.name, torch_text(derived, following))
-    return Case(cost(derived.program, following), model, declared, derived.program.loss is not None, remark(following))
+    costs = partial(cost, derived.program, following)
+    return Case(costs(), costs, model, declared, derived.program.loss is not None, remark(following))
 
 
 @cache
@@ -104,8 +106,8 @@ def products(found: Case, *shape: int) -> tuple[int, int]:
 
 
 def told(found: Case, *shape: int) -> tuple[int | None, int | None]:
-    at = found.at(*shape)
-    return found.cost.total.forward.at(at).value, found.cost.total.backward.at(at).value
+    row = found.costs(found.at(*shape)).total
+    return row.forward.value, row.backward.value
 
 
 def memory(found: Case, *shape: int) -> int:
@@ -149,7 +151,8 @@ def test_parameters(spec: Path) -> None:
 def test_memory(spec: Path) -> None:
     found = of(spec)
     shape = (3, 96, 80)
-    most, measured = peak(found.cost, found.at(*shape)), memory(found, *shape)
+    at = found.at(*shape)
+    most, measured = peak(found.costs(at), at), memory(found, *shape)
     assert isinstance(most, int)
     assert abs(most - measured) <= CLOSE * measured, (most, measured)
 

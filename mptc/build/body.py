@@ -53,6 +53,7 @@ class Ledger:
     names: dict[Node, str] = field(default_factory=dict)
     spans: dict[Node, Span] = field(default_factory=dict)
     energies: list[Energy] = field(default_factory=list)
+    stated: list[Span] = field(default_factory=list)  # what has been lowered, in order
     bound: set[Node] = field(default_factory=set)
     contexts: dict[Axis, set[Axis]] = field(default_factory=dict)  # what stands along each: the tokens, or an input that is a memory
 
@@ -133,6 +134,7 @@ class Body:
 
     def run(self, statements: tuple[tree.Statement, ...]) -> None:
         for statement in statements:
+            self.ledger.stated.append(statement.span)
             try:
                 self.statement(statement)
             except NotLowered as missing:
@@ -369,6 +371,7 @@ class Body:
         for binding, arg in zip(declared, args, strict=True):
             inner.bindings[binding] = inner.barrier(arg) if arg.args and not inner.inside else arg
             self.ledger.call(inner.bindings[binding], binding.name, call.span)
+        self.ledger.stated += (call.callee.span, call.callee.result.span)
         inner.run(call.callee.body)
         result = inner.barrier(inner.value(call.callee.result))
         if call.label is not None and call.label != call.callee.name:
@@ -382,10 +385,12 @@ class Body:
             formals.append(make(formal(binding.name, Type(axes_of(axes), arg.type.kind, arg.type.seen))))
             inner.bindings[binding] = self.ledger.call(formals[-1], binding.name, binding.span)
         inner.watched = []
+        before = len(self.ledger.stated)
         inner.run(call.callee.body)
         energy = inner.value(call.callee.result)
         self.watched += at(inner.watched, dict(zip(formals, args, strict=True)))
         step = make(Derivative(tuple(formals), energy, call.callee.name), *args, span=call.span)
-        label = call.label or call.callee.name
-        self.ledger.energies.append(Energy(call.callee.name, self.path + label, tuple(formals), energy, call.callee.span, call.span, step))
+        label = self.path + (call.label or call.callee.name)
+        written = (call.callee.span, *self.ledger.stated[before:], call.callee.result.span)
+        self.ledger.energies.append(Energy(call.callee.name, label, tuple(formals), energy, call.callee.span, call.span, step, written))
         return step

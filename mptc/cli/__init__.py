@@ -14,7 +14,7 @@ COMMANDS = {
     "cost": "Count a model's parameters, operations, bytes and memory.",
     "graph": "Draw a model: statements, call sites, ties.",
     "fmt": "Lay out specs in the one canonical way.",
-    "explain": "Explain a diagnostic code, or list all.",
+    "explain": "Explain a diagnostic code, or how a spec or a line of it becomes code.",
     "train": "Train a model on a text, arrays or a function.",
     "generate": "Continue a prompt.",
     "run": "Continue a prompt with a deployed graph, on onnxruntime.",

@@ -39,7 +39,8 @@ def command(machine: bool, map: tuple[str, ...], **given: object) -> None:
 
     It runs in a process of its own with pinned threads. Inputs are random: ids of their vocabulary, normal numbers. Forward runs without gradients;
     forward and backward is the gradient of all weights and number inputs along a random slope of the outputs. A ratio is the median over rounds of
-    theirs / ours, its interval the middle 95 % of medians of redrawn rounds.
+    theirs / ours, its interval the middle 95 % of medians of redrawn rounds; of fewer than
+    six rounds, the lowest and the highest.
 
     CLASS is called with the spec's inputs by name. Where its forward takes something else, FUNCTION(theirs, given) is called once, untimed, with the
     module and a dict of the inputs, and returns a dict of what forward takes. With --map the weights of the spec are copied into theirs (axes may

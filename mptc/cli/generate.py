@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mptc.cli.options import overrides
+from mptc.cli.options import begun, overrides
 
 
 @click.command("generate")
@@ -52,7 +52,7 @@ def command(
         for text in texts:
             click.echo(text.decode(errors="replace"))
         return
-    following = generate(model, surface, encoded[0], tokens, draw, cache)
+    following = begun(generate(model, surface, encoded[0], tokens, draw, cache))
     decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
     click.echo(prompts[0], nl=False)
     for byte in following:

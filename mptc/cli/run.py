@@ -8,6 +8,8 @@ import time
 
 import click
 
+from mptc.cli.options import begun
+
 
 @click.command("run")
 @click.argument("model")
@@ -35,11 +37,12 @@ def command(
     from mptc.runtime.sampling import Draw
 
     decoder = open_decoder(model, threads)
-    following = run(decoder, prompt.encode(), tokens, Draw(temperature, top_k, top_p, seed, stop=stop))
+    start = time.perf_counter()
+    following = begun(run(decoder, prompt.encode(), tokens, Draw(temperature, top_k, top_p, seed, stop=stop)))
     decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
     click.echo(prompt, nl=False)
     sys.stdout.flush()
-    count, start = 0, time.perf_counter()
+    count = 0
     for byte in following:
         count += 1
         click.echo(decode(bytes([byte])), nl=False)

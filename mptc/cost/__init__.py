@@ -6,21 +6,25 @@ Of the planned program, as the generated torch module runs it in float32: nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
 from mptc.backends.kept import entries
-from mptc.cost.parameters import counted
+from mptc.cost.chunks import SIZE, largest_chunk, summed
+from mptc.cost.parameters import counted, numbers
 from mptc.cost.polynomial import ZERO, Polynomial, total
-from mptc.cost.rows import REST
+from mptc.cost.rows import REST, CallSites, Named
 from mptc.cost.sizes import Sizes
 from mptc.cost.step import Step
 from mptc.cost.tape import Tally
+from mptc.ir.node import Node
 from mptc.ir.program import Program
+from mptc.passes import applied
 from mptc.passes.scopes import Scopes
 
 BYTES = 4  # of a number in float32
+NO_LENGTHS: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Cost:
     """Of one model. `symbols`: the lengths that polynomials may have. `trained`: numbers of parameters that get a gradient.
 
     `peak`: bytes of the activations, gradients and passing results that live at once; the largest of these, which depends on the lengths.
+    `by_rows`: whether scores are computed for some of the tokens at a time.
     `cache`: bytes that decoding keeps for each token, and of the last tokens of windows; or why it does not decode token by token.
     """
 
@@ -58,31 +63,51 @@ class Cost:
     trained: int
     peak: tuple[Polynomial, ...]
     cache: tuple[int, int] | str
+    by_rows: bool
 
 
-def cost(program: Program, following: Program | str) -> Cost:
-    """The cost of a planned program. `following`: the program of the next tokens, or why there is none.
+def cost(program: Program, following: Program | str, lengths: Mapping[str, int] = NO_LENGTHS) -> Cost:
+    """The cost of a planned program, as all passes leave it. `following`: the program of the next tokens, or why there is none.
+
+    `lengths`: numbers in the place of symbols. What is computed by rows is exact at a `seq` that is known. While that is open it is taken to be above
+    128, a multiple of it, and that much or more above any window (`mptc.cost.chunks`).
 
     Raises `mptc.backends.deployment.TooLarge` where stacks and repeats, written out, are too many.
     """
+    program, _ = applied(program)
     stored, trained = counted(program)
     sizes = Sizes(program)
-    step = Step(program, sizes)
+    length = lengths.get("seq")
+    step = Step(program, sizes, CallSites(program), whole=length is not None and length <= SIZE)
     tape = step.take()
     names = dict.fromkeys([*stored, *step.uses, *tape.rows])
-    rows = [_row(program, name, stored.get(name, 0), step.uses.get(name, 0), tape.rows.get(name, Tally())) for name in names]
+    rows = [_row(program, name, stored.get(name, 0), step.uses.get(name, 0), tape.rows.get(name, Tally()), lengths) for name in names]
     rows = [row for row in rows if row.stored or row.forward.terms or row.moved[0].terms]
     order = _order(rows)
-    peak = largest(Polynomial.of(dict(live)) for live in tape.peaks)
-    return Cost(program.name, tuple(sizes.symbols), order, _sum(order), trained, peak, cache(following))
+    lives = (chunk for live in tape.peaks for chunk in largest_chunk(Polynomial.of(dict(live)), length))
+    peak = largest(chunk.at(lengths) for chunk in lives)
+    return Cost(program.name, tuple(sizes.symbols), order, _sum(order), trained, peak, cache(following), step.by_rows)
 
 
-def _row(program: Program, name: str, stored: int, effective: int, tally: Tally) -> Row:
-    both = [(tally.of(what), tally.of(what, back=True)) for what in ("flops", "elements", "bytes")]
+def shares(program: Program, parts: Mapping[str, Container[Node]], lengths: Mapping[str, int] = NO_LENGTHS) -> list[Row]:
+    """What parts of a program cost, as all passes left it: a row for each, of the nodes that no part before has. Raises `TooLarge`."""
+    sizes = Sizes(program)
+    length = lengths.get("seq")
+    step = Step(program, sizes, Named(parts), whole=length is not None and length <= SIZE)
+    tape = step.take()
+    stored = {name: numbers(program, step.read.get(name, ())) for name in parts}
+    return [_row(program, name, stored[name], step.uses.get(name, 0), tape.rows.get(name, Tally()), lengths) for name in parts]
+
+
+def _row(program: Program, name: str, stored: int, effective: int, tally: Tally, lengths: Mapping[str, int]) -> Row:
+    def of(what: str, back: bool = False) -> Polynomial:
+        return summed(tally.of(what, back), lengths.get("seq")).at(lengths)
+
+    both = [(of(what), of(what, back=True)) for what in ("flops", "elements", "bytes")]
     (forward, backward), elements, moved = both
     parts = name.split("[*]")
     times = prod(program.copies.get("[*]".join(parts[: place + 1]), 1) for place in range(len(parts) - 1))
-    return Row(name, times, stored, effective, forward, backward, elements, moved, tally.of("kept"))
+    return Row(name, times, stored, effective, forward, backward, elements, moved, of("kept"))
 
 
 def _order(rows: Iterable[Row]) -> tuple[Row, ...]:

@@ -17,6 +17,7 @@ def stream(run: Operators, node: Node, values: Sequence[Tensor | None]) -> Tenso
     op = node.op
     assert isinstance(op, Stream)
     tensors = [value for value in values if value is not None]
+    tensors[1:3] = (_seen(node, tensor) for tensor in tensors[1:3])
     orders = run.orders(node)
     heads = op.heads(node, orders[0])
     shared = tuple(axis for axis in heads if axis in node.args[1].axes)
@@ -29,6 +30,14 @@ def stream(run: Operators, node: Node, values: Sequence[Tensor | None]) -> Tenso
     if alike and not (bias is not None and bias.trained):
         return _fused(run, node, heads, (query, key, value), bias)
     return _plain(run, node, heads, (query, key, value), bias)
+
+
+def _seen(node: Node, tensor: Tensor) -> Tensor:
+    """Keys or values along the tokens that are seen, which by rows are not as many as those that ask."""
+    op = node.op
+    assert isinstance(op, Stream)
+    order = tuple(op.over if axis == op.token(node) else axis for axis in tensor.order)
+    return Tensor(order, tensor.bytes, tensor.storage, tensor.root, tensor.width)
 
 
 def _axes(node: Node, heads: Sequence[Axis]) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
@@ -59,7 +68,10 @@ def _flops(run: Operators, node: Node, heads: Sequence[Axis]) -> tuple[Polynomia
 
 
 def _fused(run: Operators, node: Node, heads: Sequence[Axis], tensors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
-    """One operator: it keeps its operands, its result and the log-sum-exp of each token that asks. Each product has two gradients."""
+    """One operator: it keeps its operands, its result and the log-sum-exp of each token that asks. Each product has two gradients.
+
+    Where it is all that is run once more, its second product is not counted again: by the formula that comes after all that is kept.
+    """
     op = node.op
     assert isinstance(op, Stream)
     scores, result = _axes(node, heads)
@@ -74,7 +86,7 @@ def _fused(run: Operators, node: Node, heads: Sequence[Axis], tensors: Sequence[
     pairs = run.sizes.of(scores).times(4)
     lse = run.bytes(axis for axis in scores if axis != op.over)
     operands = [*tensors, *([bias] if bias is not None else [])]
-    found = run.tape.operator(lies, run.bytes(lies), operands, flows, keeps, True, 4, pairs, one + two, kept_bytes=lse)
+    found = run.tape.operator(lies, run.bytes(lies), operands, flows, keeps, True, 4, pairs, one + two, kept_bytes=lse, late=two)
     assert set(result) == set(lies)
     return run.keep(found)
 
@@ -86,14 +98,13 @@ def _plain(run: Operators, node: Node, heads: Sequence[Axis], tensors: Sequence[
     scores, result = _axes(node, heads)
     one, two = _flops(run, node, heads)
     query, key, value = tensors
-    token = op.token(node)
     query, key = run.pointwise([query]), run.pointwise([key])
     whole = [axis for axis in heads if axis not in key.order]
     if whole:  # keys and values that several heads share are written out for each
-        key, value = (_repeated(run, each, (BATCH, *heads, token, *last)) for each, last in ((key, op.inner), (value, op.width(node))))
+        key, value = (_repeated(run, each, (BATCH, *heads, op.over, *last)) for each, last in ((key, op.inner), (value, op.width(node))))
     query = run.merged(query, (BATCH, *heads), (op.asker,), op.inner)
-    key = run.merged(key, (BATCH, *heads), (token,), op.inner)
-    value = run.merged(value, (BATCH, *heads), (token,), op.width(node))
+    key = run.merged(key, (BATCH, *heads), (op.over,), op.inner)
+    value = run.merged(value, (BATCH, *heads), (op.over,), op.width(node))
     flows = [Flow(query, whole=False, flops=one), Flow(key, whole=False, flops=one)]
     found = run.keep(run.tape.operator(scores, run.bytes(scores), [query, key], flows, [query, key], flops=one))
     if op.causal:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from mptc.backends.layout import Layout
-from mptc.cost.polynomial import ONE, Polynomial
+from mptc.cost.polynomial import ONE, ZERO, Polynomial
 from mptc.cost.sizes import Sizes
 from mptc.cost.tape import Flow, Tape, Tensor
 from mptc.ir.axis import Axis
@@ -74,15 +74,16 @@ class Operators:
         through: Sequence[int] | None = None,
         width: int = NUMBER,
         elements: Polynomial | None = None,
+        beside: int = 0,
     ) -> Tensor:
         """Element by element. It lies as its widest operand does. `keeps`, `passed` and `through` (which gradients flow to; all) are places.
 
-        `elements`: its operations, one for each element unless they are said.
+        `elements`: its operations, one for each element unless they are said. `beside`: how many tensors as large live while a gradient is made.
         """
         tensors = [tensor for tensor in operands if tensor is not None]
         order = merged([tensor.order for tensor in tensors])
         flows = [
-            Flow(tensor, passed=place in passed)
+            Flow(tensor, passed=place in passed, beside=self.bytes(order, NUMBER * beside) if beside else ZERO)
             for place, tensor in enumerate(operands)
             if tensor is not None and (through is None or place in through)
         ]
@@ -149,8 +150,9 @@ class Operators:
     def powered(self, value: Tensor | None, power: Fraction) -> Tensor | None:
         if value is None or power == 1:
             return value
-        root = power in (Fraction(1, 2), Fraction(-1, 2))
-        return self.pointwise([value], [] if root else [0], keeps_result=root)
+        if power in (Fraction(1, 2), Fraction(-1, 2)):
+            return self.pointwise([value], keeps_result=True)
+        return self.pointwise([value], [0], beside=2)
 
     def quotient(self, values: Sequence[Tensor | None], powers: Sequence[Fraction]) -> Tensor | None:
         """What is to be multiplied, then what is to be divided by: in the order in which it is written."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import product
 from math import prod
 
@@ -34,6 +34,12 @@ def counted(program: Program) -> tuple[dict[str, int], int]:
             rows[home_of(home.stem)] = rows.get(home_of(home.stem), 0) + size
             trained += size * (not any(frozen.covers(home) for frozen in _frozen(program, home)))
     return rows, trained
+
+
+def numbers(program: Program, paths: Container[str]) -> int:
+    """How many numbers some parameters have, in all copies together, each tied tensor once."""
+    homes = {stored(path, each.axes, program.ties) for each in program.parameters if each.path in paths for path in copies(program, each)}
+    return sum(prod(program.sizes[axis] for axis in axes) for axes in dict(homes).values())
 
 
 def copies(program: Program, parameter: Parameter) -> Iterator[Path]:

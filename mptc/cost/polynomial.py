@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 Powers = tuple[tuple[str, int], ...]  # of each symbol that is there, sorted by name
 
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 EXACT = 1_000_000  # coefficients below it are printed whole
 
 
@@ -79,9 +80,16 @@ class Polynomial:
         return total(parts)
 
     def __str__(self) -> str:
-        """Highest powers first; coefficients from a million on with three digits."""
+        return self.text(short)
+
+    def text(self, number: Callable[[int], str]) -> str:
+        """Highest powers first; `number` writes what stands before them."""
         ordered = sorted(self.terms, key=lambda term: (-sum(power for _, power in term[0]), [(name, -power) for name, power in term[0]]))
-        return " + ".join(_term(powers, factor) for powers, factor in ordered) or "0"
+        result = ""
+        for powers, factor in ordered:
+            sign = " − " if factor < 0 else " + "
+            result += (sign if result else sign.strip(" +")) + _term(powers, abs(factor), number)
+        return result or "0"
 
 
 ZERO = Polynomial()
@@ -121,6 +129,16 @@ def short(number: int) -> str:
     return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
 
 
-def _term(powers: Powers, factor: int) -> str:
+def sized(number: int) -> str:
+    """Bytes for people, in the largest unit of which there is one, with three digits."""
+    amount, unit = float(number), "B"
+    for larger in UNITS:
+        if amount < 1000:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.3g} {unit}"
+
+
+def _term(powers: Powers, factor: int, number: Callable[[int], str]) -> str:
     symbols = [name + (str(power).translate(SUPERSCRIPTS) if power > 1 else "") for name, power in powers]
-    return "·".join([short(factor), *symbols] if factor != 1 or not symbols else symbols)
+    return "·".join([number(factor), *symbols] if factor != 1 or not symbols else symbols)

@@ -11,13 +11,15 @@ from mptc.ir.node import Node
 from mptc.ir.program import Program
 from mptc.ops.leaf import Input
 
+ALL: Mapping[Axis, Polynomial] = {}
 DEGREE = 3  # no more symbols than that are multiplied in the cost of one op
 
 
 class Sizes:
     """Of the axes of a program. `symbols`: the lengths that it leaves open, `batch`, `seq` and the names of memories."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, some: Mapping[Axis, Polynomial] = ALL) -> None:
+        self.program, self.some = program, some
         self.dims = {axis: size for axis, size in program.sizes.items() if axis.role is Role.DIM}
         self.memories = program.memories
         orders = [axis for node in program.inputs if isinstance(node.op, Input) for axis in node.op.order if axis.role is not Role.DIM]
@@ -32,7 +34,13 @@ class Sizes:
         plain = self.memories.get(plain, plain)
         return plain if plain in self.own or plain in (BATCH, SEQ) or plain.role is not Role.CONTEXT else SEQ
 
+    def within(self, some: Mapping[Axis, Polynomial]) -> Sizes:
+        """Those in what is computed by rows, where there is less of some axes."""
+        return Sizes(self.program, some)
+
     def axis(self, axis: Axis) -> Polynomial:
+        if axis in self.some:
+            return self.some[axis]
         if axis not in self._known:
             size = self.dims.get(Axis(axis.role, axis.name))
             self._known[axis] = Polynomial.symbol(str(self._open(axis))) if size is None else Polynomial.number(size)

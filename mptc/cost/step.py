@@ -10,18 +10,22 @@ from mptc.backends.grades import Grade
 from mptc.backends.layout import Layout
 from mptc.backends.torch.lines import is_leaf, is_rename, seen_through
 from mptc.backends.torch.modules import plan_of
+from mptc.cost.chunks import OTHERS, ROWS, Sight
 from mptc.cost.operators import ID, NUMBER, Operators
-from mptc.cost.rows import REST, Rows, home_of
+from mptc.cost.polynomial import Polynomial, product
+from mptc.cost.rows import REST, Rows
 from mptc.cost.sizes import Sizes
 from mptc.cost.tape import Flow, Tape, Tensor
 from mptc.cost.values import ran
+from mptc.ir.axis import SEQ, Axis, Role
 from mptc.ir.node import Kind, Node
 from mptc.ir.path import Path, stored
 from mptc.ir.program import Program
 from mptc.ops.base import Operation
 from mptc.ops.kept import after_parameter
 from mptc.ops.leaf import Formal, Input, Length, Param
-from mptc.ops.region import Gathered, Loop, Result
+from mptc.ops.region import Gathered, Loop, Result, Some
+from mptc.ops.region import Rows as ByRows
 from mptc.ops.rotary import Rope, token_axis
 from mptc.passes.asked import needed
 from mptc.passes.scopes import Scope
@@ -36,13 +40,14 @@ class Step:
 
     program: Program
     sizes: Sizes
+    rows: Rows
+    whole: bool = False  # no length above `SIZE`: what is computed by rows has all of them at once
     tape: Tape = field(default_factory=Tape)
 
     def __post_init__(self) -> None:
         self.plan = plan_of(self.program)
         self.layout = Layout()
         self.run = Operators(self.tape, self.sizes, self.layout)
-        self.rows = Rows(self.program, self.plan.scopes)
         loss = [] if self.program.loss is None else [self.program.loss]
         outputs = [output.node for output in self.program.outputs]
         self.needed = needed([*outputs, *loss])
@@ -55,7 +60,13 @@ class Step:
         self.parameters: dict[str, Tensor] = {}
         self.frozen = {parameter.path: parameter.frozen for parameter in self.program.parameters}
         self.uses: dict[str, int] = {}  # numbers of parameters that operators read, by row
+        self.read: dict[str, set[str]] = {}  # and their paths
         self.readers = self._readers()
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether anything is computed for some of the tokens at a time."""
+        return not self.whole and any(isinstance(node.op, ByRows) for node in self.needed)
 
     def take(self) -> Tape:
         """The whole step."""
@@ -66,12 +77,15 @@ class Step:
         for node in [*self.found]:
             if node not in self.held:
                 self._forget(node)
+        uses = dict(self.uses)  # what is run once more reads no more of them
         self.tape.backward([tensor for node in self.roots if (tensor := self._value(node)) is not None])
+        self.uses = uses
         return self.tape
 
     def _steps(self, scope: Scope) -> int:
         """How many values are computed in a scope, all passes of the loops in it counted."""
-        inner = [(node.op.count, self.plan.scopes.bodies[node]) for node in scope.nodes if node in self.needed and isinstance(node.op, Loop)]
+        regions = [node for node in scope.nodes if node in self.needed and isinstance(node.op, Loop | ByRows)]
+        inner = [(node.op.count if isinstance(node.op, Loop) else 1, self.plan.scopes.bodies[node]) for node in regions]
         return len(scope.nodes) + sum(count * self._steps(body) for count, body in inner)
 
     def _readers(self) -> dict[Node, list[tuple[Node, Scope]]]:
@@ -80,10 +94,10 @@ class Step:
         for node, scope in self.plan.scopes.home.items():
             for arg in node.args if node in self.needed else ():
                 readers.setdefault(arg, []).append((node, scope))
-        for loop, body in self.plan.scopes.bodies.items():
-            assert isinstance(loop.op, Loop)
-            for result in (*loop.op.results, *loop.op.watched):
-                readers.setdefault(result, []).append((loop, body))
+        for region, body in self.plan.scopes.bodies.items():
+            assert isinstance(region.op, Loop | ByRows)
+            for result in (*region.op.results, *(region.op.watched if isinstance(region.op, Loop) else ())):
+                readers.setdefault(result, []).append((region, body))
         return readers
 
     def _tables(self) -> None:
@@ -103,13 +117,15 @@ class Step:
     def _body(self, scope: Scope) -> None:
         """Every value of a scope, in order."""
         for node in scope.nodes:
-            if node in self.needed and not isinstance(node.op, Param | Formal | Length | Result | Gathered):
+            if node in self.needed and not isinstance(node.op, Param | Formal | Some | Length | Result | Gathered):
                 self._compute(node)
 
     def _compute(self, node: Node) -> None:
         self.tape.row = self.rows.of(node)
         if isinstance(node.op, Loop):
             self._loop(node, node.op)
+        elif isinstance(node.op, ByRows):
+            self._by_rows(node, node.op)
         elif isinstance(node.op, Input):
             width = ID if node.op.kind is Kind.ID else NUMBER
             order = self.layout.order(node)
@@ -119,8 +135,15 @@ class Step:
             for arg in dict.fromkeys(node.args):
                 self._read(arg)
             self._bind(node, value)
-        for path, axes in {(arg.op.path, arg.op.order) for arg in map(seen_through, node.args) if isinstance(arg.op, Param) and not is_rename(node)}:
-            self.uses[home_of(path)] = self.uses.get(home_of(path), 0) + (self.sizes.of(axes).value or 0)
+        for path, axes in self._reads(node):
+            row = self.rows.reading(node, path)
+            self.uses[row] = self.uses.get(row, 0) + (self.sizes.of(axes).value or 0)
+            self.read.setdefault(row, set()).add(path)
+
+    @staticmethod
+    def _reads(node: Node) -> set[tuple[str, tuple[Axis, ...]]]:
+        """The parameters that a node's operator reads."""
+        return {(arg.op.path, arg.op.order) for arg in map(seen_through, node.args) if isinstance(arg.op, Param) and not is_rename(node)}
 
     def _evaluated(self, node: Node) -> Tensor | None:
         """The value of a node; what its expression had beside it is dropped."""
@@ -234,6 +257,91 @@ class Step:
             self._stacked(user, values)
         for formal in op.formals:
             self._forget(formal)
+
+    # -- by rows ----------------------------------------------------------------------------------------
+
+    def _by_rows(self, node: Node, op: ByRows) -> None:
+        """One chunk, for all of them. What results of chunks are put together from, or added to, is there beside it, as large as it is in the end."""
+        if self.whole:
+            made = self._rows(node, op, [self._viewed(arg) for arg in node.args])
+        else:
+            sizes = [self.run.bytes(self.layout.order(result), self.run.width(result)) for result in op.results]
+            before = [self.tape.allocate(self._others(*each)) for each in zip(op.results, sizes, op.added, strict=True)]
+            parts = self._chunk(node, op)
+            made = [None if part is None else self._put(part, size, added) for part, size, added in zip(parts, sizes, op.added, strict=True)]
+            for storage in before:
+                self.tape.release(storage)
+        for arg in dict.fromkeys(node.args):
+            self._read(arg)
+        users = {user.op.index: user for user, _ in self.readers.get(node, ()) if user in self.needed and isinstance(user.op, Result)}
+        for place, value in enumerate(made):
+            if place in users:
+                self._bind(users[place], value)
+            else:
+                self.tape.drop(value)
+
+    def _others(self, result: Node, size: Polynomial, added: bool) -> Polynomial:
+        """Bytes of what the chunks before have made of a result."""
+        own = self.sizes.within({SEQ: ROWS}).of(self.layout.order(result)).times(-self.run.width(result))
+        return size * OTHERS if added else size + own
+
+    def _rows(self, node: Node, op: ByRows, given: Iterable[Tensor | None]) -> list[Tensor | None]:
+        """The results, of what tokens have. All else that is made is gone when they are there."""
+        for formal, value in zip(op.formals, given, strict=True):
+            self._bind(formal, value)
+        body = self.plan.scopes.bodies[node]
+        self._body(body)
+        made = [self._viewed(result) for result in op.results]
+        self._leave(body)
+        for formal in op.formals:
+            self._forget(formal)
+        return made
+
+    def _chunk(self, node: Node, op: ByRows) -> list[Tensor | None]:
+        """The results of some rows. Run once more, it finds what it was given, and the parameters of the same copy."""
+        given, copies = self._given(node), dict(self.copies)
+        seen = Polynomial.symbol(Sight(op.window).symbol)
+        body = self.plan.scopes.bodies[node]
+        contexts = {axis for each in body.nodes for axis in each.axes if axis != SEQ and axis.role in (Role.TOKEN, Role.CONTEXT)}
+        narrowed = any(isinstance(formal.op, Some) and formal.op.seen for formal in op.formals)
+        sizes = self.sizes.within({SEQ: ROWS, **dict.fromkeys(contexts if narrowed else (), seen)})
+
+        def run() -> list[Tensor | None]:
+            parts = [self._part(formal, given[arg], seen) if arg in given else None for formal, arg in zip(op.formals, node.args, strict=True)]
+            self.run.sizes = sizes
+            made = self._rows(node, op, parts)
+            self.run.sizes = self.sizes
+            return made
+
+        def again() -> None:
+            self.copies, self.found, self.uses, self.run.made = copies, dict(given), {}, []
+            run()
+
+        with self.tape.chunk(again, given.values()):
+            return run()
+
+    def _given(self, node: Node) -> dict[Node, Tensor]:
+        """What a region is given: its arguments, and what it reads beside them."""
+        body = self.plan.scopes.bodies[node]
+        read = [*node.args, *(arg for each in body.nodes for arg in each.args if self.plan.scopes.home[arg] is not body)]
+        return {each: value for each in read if not isinstance(each.op, Param) and (value := self._value(each)) is not None}
+
+    def _part(self, formal: Node, whole: Tensor, seen: Polynomial) -> Tensor:
+        assert isinstance(formal.op, Some)
+        along, some = formal.op.along, seen if formal.op.seen else ROWS
+        sizes = (some if axis == along else self.sizes.axis(axis) for axis in whole.order)
+        return self.tape.part(whole, whole.order, product(sizes).times(whole.width))
+
+    def _put(self, part: Tensor, size: Polynomial, added: bool) -> Tensor:
+        """What a chunk made among what the others did."""
+        if added:
+            self.tape.chunked = True
+            found = self.tape.operator(part.order, size, [part, part], [Flow(part, passed=True)], elements=self.sizes.of(part.order))
+            self.tape.chunked = False
+        else:
+            found = self.tape.operator(part.order, size, [], [Flow(part, part=True)], width=part.width)
+        self.tape.drop(part)
+        return found
 
     def _stacked(self, user: Node, values: list[Tensor]) -> None:
         """What a loop watched, all passes in one tensor."""

@@ -18,7 +18,7 @@ from mptc.ops.compare import Compare, Where
 from mptc.ops.concat import Concat, Slice
 from mptc.ops.contract import Contract, Sum
 from mptc.ops.elementwise import Map
-from mptc.ops.leaf import Index, Mask, Position
+from mptc.ops.leaf import Index, Mask, Position, may_see_nothing
 from mptc.ops.mixture import Mixture
 from mptc.ops.norm import GainedRms, Rms, Rstd
 from mptc.ops.reduce import Lse, Max, Softmax
@@ -106,7 +106,7 @@ def _softmax(run: Operators, node: Node, values: Values) -> Tensor:
     """One operator along one axis; by the log-sum-exp along several, or where there may be no token at all, which is masked again then."""
     op = node.op
     assert isinstance(op, Softmax)
-    conditional = len(values) > 1 and bool(node.args[1].args)
+    conditional = len(values) > 1 and may_see_nothing(node.args[1])
     scores = _masked(run, values)
     if len(op.over) == 1 and not conditional:
         return run.pointwise([scores], keeps_result=True, elements=run.elements(node))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mptc.derive.calculus import Calculus
+from mptc.derive.calculus import Calculus, bare
 from mptc.derive.plan import Planner
 from mptc.derive.sums import terms_of
-from mptc.ir.node import Node
+from mptc.ir.node import Node, walk
 from mptc.ir.program import Energy, Program
 
 
@@ -49,3 +49,12 @@ def step_of(derived: Derived, energy: Energy) -> Node | None:
     terms = terms_of(derived.calculus, step)
     candidates = [step, *(node for _, node in terms if len(terms) == 1)]
     return next((derived.planned[node] for node in candidates if node in derived.planned), None)
+
+
+def steps_of(derived: Derived, energy: Energy) -> set[Node]:
+    """The planned nodes of an energy's step, from what it is taken at on; where it was added into something else, those of its terms."""
+    c, planned = derived.calculus, derived.planned
+    given = {planned[each] for arg in map(c.canonical, energy.step.args) for each in (arg, bare(arg)) if each in planned}
+    step = c.canonical(energy.step)
+    ends = [planned[node] for node in (step, *(node for _, node in terms_of(c, step))) if node in planned]
+    return {node for node in walk(ends, given) if node.args}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mptc.derive import Derived
+from mptc.derive import Derived, steps_of
 from mptc.derive.attention import Sight, askers, bilinear
+from mptc.derive.equation import Equations
 from mptc.derive.pairs import place_of, stored
 from mptc.derive.plan import Planner
 from mptc.ir.axis import SEQ, Role
@@ -19,23 +20,39 @@ from mptc.source.text import Span
 
 @dataclass(frozen=True)
 class Score:
-    """`used`: where the spec makes the weights. `says`: what computes them and, where that is not fused attention, why not."""
+    """`used`: where the spec makes the weights, `label`: in which energy, `equation`: what they are.
+
+    `says`: what computes them and, where that is not fused attention, why not; where they are stored, also why not by rows.
+    """
 
     used: Span
-    says: str
+    label: str
+    equation: str
+    says: tuple[str, ...]
+    node: Node
+
+    def __str__(self) -> str:
+        return f"{self.used}{f' {self.label}' if self.label else ''}: {self.equation}" + "".join(f"\n    {each}" for each in self.says)
 
 
 def scores(derived: Derived) -> list[Score]:
     """In the order in which they are computed."""
     found = []
     whole = stored(derived)
+    labels = {node: energy.label for energy in reversed(derived.program.energies) for node in steps_of(derived, energy)}
+    names = {node: name for node, name in derived.program.names.items() if not isinstance(node.op, Stream | Softmax)}
     refused = dict(_refused(derived))
     for node in everything(derived.program.roots):
         if isinstance(node.op, Stream):
-            found.append(Score(place_of(derived, node), _fused(node.op)))
+            says: tuple[str, ...] = (_fused(node.op),)
         elif isinstance(node.op, Softmax) and sum(axis.role in (Role.TOKEN, Role.CONTEXT) for axis in node.axes) > 1:
-            how = "stored for all pairs of tokens" if node in whole else "computed by rows, in memory linear in length"
-            found.append(Score(place_of(derived, node), f"{how}; no fused attention: {refused.get(node, 'its values are none of the tokens seen')}"))
+            says = ("computed by rows, in memory linear in length",)
+            if node in whole:
+                says = ("stored for all pairs of tokens", f"not by rows: {whole[node]}")
+            says += (f"no fused attention: {refused.get(node, 'its values are none of the tokens seen')}",)
+        else:
+            continue
+        found.append(Score(place_of(derived, node), labels.get(node, ""), Equations(names).of(node), says, node))
     return found
 
 

@@ -12,16 +12,23 @@ from mptc.passes.rows import Pairs, Turned
 from mptc.source.text import Span
 
 
-def pairs(derived: Derived) -> list[Span]:
-    """Where the spec makes softmax weights that are stored, each place once."""
-    return list(dict.fromkeys(place_of(derived, node) for node in stored(derived)))
+def pairs(derived: Derived) -> dict[Span, str]:
+    """Where the spec makes softmax weights that are stored, each place once, and why."""
+    return {place_of(derived, node): why for node, why in stored(derived).items()}
 
 
-def stored(derived: Derived) -> list[Node]:
-    """The softmax weights of pairs that are stored."""
+def stored(derived: Derived) -> dict[Node, str]:
+    """The softmax weights of pairs that are stored, and what keeps them from being computed by rows."""
     plain, moved = remade(derived.program, Turned())
-    inside = Pairs(plain).inside
-    return [node for node in everything(derived.program.roots) if isinstance(node.op, Softmax) and _quadratic(node) and moved[node] not in inside]
+    found = Pairs(plain)
+    weights = [node for node in everything(derived.program.roots) if isinstance(node.op, Softmax) and _quadratic(node)]
+    return {node: found.whole.get(moved[node], _elsewhere(node)) for node in weights if moved[node] not in found.inside}
+
+
+def _elsewhere(node: Node) -> str:
+    over = node.op.over if isinstance(node.op, Softmax) else ()
+    asking = [str(axis) for axis in node.axes if axis.role in (Role.TOKEN, Role.CONTEXT) and axis not in over]
+    return f"those that ask are the tokens of {', '.join(asking)}, not those of the sequence"
 
 
 def _quadratic(node: Node) -> bool:

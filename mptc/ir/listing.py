@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mptc.ir.axis import Role
@@ -36,11 +36,19 @@ def listing(program: Program, notes: bool = True) -> str:
     return "\n".join(lines) + "\n"
 
 
+def excerpt(program: Program, nodes: Container[Node]) -> list[str]:
+    """The lines of a listing that some nodes have."""
+    page = _Page(program)
+    page.graph([*program.inputs, *program.roots], 1)
+    return [line for node, line in page.own if node in nodes]
+
+
 @dataclass
 class _Page:
     program: Program
     notes: bool = True
     lines: list[str] = field(default_factory=list)
+    own: list[tuple[Node, str]] = field(default_factory=list)
     numbers: dict[Node, int] = field(default_factory=dict)
 
     def number(self, node: Node) -> str:
@@ -59,7 +67,9 @@ class _Page:
         self.numbers[node] = len(self.numbers)
         text = node.op.listed(node, [self.number(arg) for arg in node.args])
         type_ = "" if interior is not None and not node.axes else f" : {node.type}{self.seen(node.type.seen)}"
-        self.lines.append(self.beside(f"{'  ' * depth}{self.number(node)} = {text}{type_}", node))
+        line = self.beside(f"{'  ' * depth}{self.number(node)} = {text}{type_}", node)
+        self.lines.append(line)
+        self.own.append((node, line))
         if interior is not None:
             self.graph([*interior.formals, *interior.roots], depth + 1)
             self.lines.append(f"{'  ' * (depth + 1)}→ {', '.join(self.number(root) for root in interior.roots)}")

@@ -54,7 +54,10 @@ class Probe:
 
 @dataclass(frozen=True, eq=False)
 class Energy:
-    """A `grad` of the spec, for those who read: the energy on its formals, where it is declared and where it is used."""
+    """A `grad` of the spec, for those who read: the energy on its formals, where it is declared and where it is used.
+
+    `written`: what of the spec it is made of, its own statements and those of what it calls.
+    """
 
     name: str
     label: str
@@ -63,6 +66,7 @@ class Energy:
     declared: Span
     used: Span
     step: Node
+    written: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -74,19 +74,24 @@ class Turned(Remaker):
 
 
 class Pairs:
-    """`inside`: the values of pairs that nothing needs whole. `exits`: what is made of them and is none itself."""
+    """`inside`: the values of pairs that nothing needs whole. `exits`: what is made of them and is none itself. `whole`: the others, and why."""
 
     def __init__(self, program: Program) -> None:
         self.order = list(everything(program.roots))
-        self.inside = {node for node in self.order if is_pair(node) and _by_rows(node)}
+        pairs = [node for node in self.order if is_pair(node)]
+        self.whole: dict[Node, str] = {node: f"row by row there is no {node.op.name} of it" for node in pairs if not _by_rows(node)}
+        self.inside = {node for node in pairs if node not in self.whole}
         kept = {*program.roots, *(root for node in self.order if isinstance(node.op, Loop) for root in (*node.op.results, *node.op.watched))}
-        whole = [node for node in self.inside if node in kept]
-        whole += [arg for node in self.order if node not in self.inside and not self._leaves(node) for arg in node.args if arg in self.inside]
-        while whole:
-            node = whole.pop()
+        needed = [(node, "it is an output, a probe or what a loop hands on") for node in self.inside if node in kept]
+        for node in self.order:
+            if node not in self.inside and not self._leaves(node):
+                needed += [(arg, _needs(node)) for arg in node.args if arg in self.inside]
+        while needed:
+            node, why = needed.pop()
             if node in self.inside:
                 self.inside.remove(node)
-                whole += node.args
+                self.whole[node] = why
+                needed += [(arg, why) for arg in node.args]
         self.exits = [node for node in self.order if node not in self.inside and any(arg in self.inside for arg in node.args)]
 
     def _leaves(self, node: Node) -> bool:
@@ -100,6 +105,12 @@ class Pairs:
         if isinstance(op, Stream):
             return op.asker == SEQ and not any(map(is_pair, node.args[:3]))
         return isinstance(op, ALONG) and SEQ not in op.over
+
+
+def _needs(node: Node) -> str:
+    if isinstance(node.op, Contract) and node.op.bound:
+        return "what is summed with it is seen from both sides at once"
+    return f"{node.op.name} needs all of its rows at once"
 
 
 def _by_rows(node: Node) -> bool:

@@ -114,6 +114,8 @@ def test_alone(tmp_path: Path) -> None:
     (row,) = report.rows
     assert (row.theirs, row.ratio, report.against, report.compared) == (None, None, None, None)
     assert "theirs" not in table(report)
+    assert "[lowest, highest: too few rounds for an interval]" in table(report)
+    assert "[their 95 % interval]" in table(replace(report, rounds=6))
 
 
 def test_without_a_map_it_says_that_answers_were_not_compared(job: Job) -> None:
@@ -235,7 +237,12 @@ def test_the_interval_is_that_of_a_median() -> None:
     found = [interval(sample, 400) for sample in samples]
     assert 88 <= sum(low <= 0 <= high for low, high in found) <= 100
     assert all(low <= statistics.median(sample) <= high for sample, (low, high) in zip(samples, found, strict=True))
-    assert interval([2.0] * 5) == (2.0, 2.0)
+    assert interval([2.0] * 6) == (2.0, 2.0)
+    assert interval([1.0, 2.0, 2.0, 2.0, 2.0, 9.0])[1] < 9.0
+
+
+def test_few_rounds_are_no_interval() -> None:
+    assert interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
 
 
 def test_peak_memory_is_what_lives_at_once() -> None:

@@ -1,10 +1,14 @@
 """The command line, as whole processes."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mptc.cli import main
+from mptc.runtime.errors import UserError
 from tests.conftest import Shell
 
 BIGRAM = """
@@ -191,3 +195,18 @@ def test_generating_refuses(mptc: Shell, spec: Path, tmp_path: Path) -> None:
     assert mptc("generate", "nope", "--prompt", "a").stderr == "error: there is no spec and no run directory nope\n"
     assert "not a run directory" in mptc("generate", str(tmp_path), "--prompt", "a").stderr
     assert "cannot read weights" in mptc("generate", "bigram.mpt", "--weights", "none", "--prompt", "a").stderr
+
+
+@pytest.mark.parametrize("command", ["run", "generate"])
+def test_nothing_is_printed_before_an_error(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(*_: object, **__: object) -> Iterator[int]:
+        raise UserError("error: a first byte cannot be made")
+        yield 0
+
+    monkeypatch.setattr("mptc.runtime.behind.open_decoder", lambda *_: None)
+    monkeypatch.setattr("mptc.runtime.behind.run", refusing)
+    monkeypatch.setattr("mptc.runtime.session.open_model", lambda *_, **__: (None, None, 8))
+    monkeypatch.setattr("mptc.runtime.generate.generate", refusing)
+    done = CliRunner().invoke(main, [command, "some", "--prompt", "ROMEO:"])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "a first byte cannot be made" in done.stderr

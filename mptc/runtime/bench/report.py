@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from mptc.runtime.bench.rounds import FEW
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one side: median seconds of a call with their 95 % interval, and bytes at the worst moment of a call beyond weights and inputs."""
+    """Of one side: median seconds of a call, with what `Report.interval` says, and bytes at its worst moment beyond weights and inputs."""
 
     seconds: float
     low: float
@@ -57,9 +59,14 @@ class Report:
     rounding: float | None
     rows: tuple[Row, ...]
 
+    @property
+    def interval(self) -> str:
+        """What `low` and `high` are."""
+        return "lowest, highest: too few rounds for an interval" if self.rounds < FEW else "their 95 % interval"
+
     def as_json(self) -> dict[str, Any]:
         """With tokens a second, which are not stored."""
-        record = asdict(self)
+        record = {**asdict(self), "low_high": self.interval}
         for row, shown in zip(self.rows, record["rows"], strict=True):
             for side in ("ours", "theirs"):
                 figures = getattr(row, side)
@@ -69,7 +76,8 @@ class Report:
 
 
 def read_report(record: Mapping[str, Any]) -> Report:
-    """A report from what `asdict` made of one."""
+    """A report from what `asdict`, or `as_json`, made of one."""
+    record = {each.name: record[each.name] for each in fields(Report)}
     rows = [{**row, **{side: row[side] and Figures(**row[side]) for side in ("ours", "theirs")}} for row in record["rows"]]
     return Report(**{**record, "rows": tuple(Row(**row) for row in rows)})
 
@@ -87,7 +95,7 @@ def _head(report: Report) -> list[str]:
     lines = [
         f"{report.model}{f' against {report.against}' if report.against else ''}",
         f"{report.device}: {report.machine}; {report.threads} threads, {report.dtype}, {mode}, torch {report.torch}",
-        f"{report.rounds} rounds{', interleaved' if report.against else ''}; medians [their 95 % interval]"
+        f"{report.rounds} rounds{', interleaved' if report.against else ''}; medians [{report.interval}]"
         + ("; theirs/ours above 1: ours is the faster one" if report.against else ""),
         "peak MiB: at the worst moment of a call, beyond weights and inputs",
     ]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 WARM_UP = 2  # rounds that are not counted
 DRAWS = 2000
+FEW = 6  # rounds that an interval of their median takes
 
 
 def timed(
@@ -34,7 +35,12 @@ def ratios(seconds: Mapping[str, Sequence[float]], ours: str = "ours", theirs: s
 
 
 def interval(values: Sequence[float], draws: int = DRAWS) -> tuple[float, float]:
-    """The bootstrap's middle 95 % of the median: the medians of rounds drawn anew, with replacement. The same for the same values."""
+    """The bootstrap's middle 95 % of the median: the medians of rounds drawn anew, with replacement. The same for the same values.
+
+    Of fewer than `FEW` values, which say too little of that, the lowest and the highest.
+    """
+    if len(values) < FEW:
+        return min(values), max(values)
     chance = random.Random(0)  # noqa: S311 -- no secret
     medians = sorted(statistics.median(chance.choices(values, k=len(values))) for _ in range(draws))
     return medians[draws // 40], medians[-draws // 40]

@@ -9,7 +9,8 @@ ENTRIES: tuple[Entry, ...] = (
         "a score for each pair of tokens",
         "Fused attention needs memory linear in length, but it takes only a softmax over one context of one bilinear term and a bias, whatever "
         "its spelling. Where the tokens of the sequence ask, any other score is computed for some of them at a time, in linear memory too. What "
-        "the tokens of a memory ask one another, and what is put out, is right but is stored for every pair of tokens.",
+        "the tokens of a memory ask one another, and what is put out, is right but is stored for every pair of tokens: the message says which, and "
+        "`mptc explain SPEC:LINE` also what keeps the score from fused attention.",
         """\
 context notes
 context other
