@@ -11,7 +11,8 @@ Not among them, as they gain nothing in eager torch on a CPU (`tests/bench/produ
 * One product for several projections of one input, whose weights are put together in each call: 0.38 times as fast for one token, 0.70 to 1.04 for
   512 or 4,096; with weights put together once, which would be a second copy of them, 0.85 to 1.04.
 * One pass over the pairs for the value of an energy and its step: rows that give both are 0.76 to 0.87 times as fast for 1,024 tokens as fused
-  attention and a second pass for the log-sum-exp, which is made only where it is asked for. What no fused attention takes has both from one pass.
+  attention and a second pass for the log-sum-exp, which is made only where it is asked for; for 128 that is too noisy to tell. What no fused
+  attention takes has both from one pass, where both are asked for together.
 """
 
 from __future__ import annotations
