@@ -53,7 +53,7 @@ def test_every_spec_has_equations_or_says_so(spec: Path) -> None:
         assert str(one.used) in said
     whole = page(found)
     Balanced().feed(whole)
-    assert whole.count('<table class="diff"') == 3
+    assert whole.count('<table class="diff"') == 4
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,16 @@ def test_why_a_score_is_stored(mptc: Shell, tmp_path: Path) -> None:
 def test_a_page_of_differences(mptc: Shell, tmp_path: Path) -> None:
     assert mptc("explain", CEM, "--html", "trace.html").stdout == "wrote trace.html\n"
     text = (tmp_path / "trace.html").read_text()
-    assert re.findall(r"<h2>(.*?)</h2>", text) == ["build", "canonical", "derive", "rows", "cem_small.py"]
+    assert re.findall(r"<h2>(.*?)</h2>", text) == ["build", "canonical", "derive", "rows", "fuse", "cem_small.py"]
+
+
+def test_regions_are_shown(mptc: Shell) -> None:
+    said = mptc("compile", CEM, "--emit", "ir", "--after", "fuse").stdout
+    marked = [line for line in said.splitlines() if line.endswith(f"# region 0  x  cem_small.mpt:{STEP}")]
+    assert len(marked) == 1
+    step = marked[0].split()[0]
+    assert re.search(rf"^  region 0 = .* → {step} : rows \[batch, seq, d\], backward saves %\d+$", said, re.MULTILINE)
+    assert "region 0" in mptc("explain", f"{CEM}:{STEP}").stdout
 
 
 class Balanced(HTMLParser):

@@ -137,9 +137,11 @@ def _distributed(c: Calculus, node: Node, over: tuple[Axis, ...]) -> list[Term] 
         return None
     parts = [(arg, operand.labels, operand.power) for arg, operand in zip(node.args, op.operands, strict=True)]
     for place, (arg, labels, power) in enumerate(parts):
-        if power != 1 or not isinstance(arg.op, Sum) or len(parts) == 1 or arg.op.is_exact(arg):  # a distance stays one: it is small where it matters
+        if power != 1 or not isinstance(arg.op, Sum) or arg.op.is_exact(arg):  # a distance stays one: it is small where it matters
             continue
         others = parts[:place] + parts[place + 1 :]
+        if not others and not (op.bound and all(_of_one_token_each(term) for _, term in terms_of(c, arg))):
+            continue
         mixed = SEQ in labels and any(isinstance(label, Axis) and label.role is Role.CONTEXT for label in labels)
         scalar = not any(isinstance(label, int) for label in labels) and not any(set(over) & set(own) for _, own, _ in others)
         if not mixed and not scalar:
@@ -151,6 +153,16 @@ def _distributed(c: Calculus, node: Node, over: tuple[Axis, ...]) -> list[Term] 
             result += _times(coef, terms_of(c, spread))
         return result
     return None
+
+
+def _of_one_token_each(term: Node) -> bool:
+    """Whether each factor has to do with one of the two tokens alone.
+
+    The square of a difference has not, and is not multiplied out: what is left where the two are alike would be lost in rounding.
+    """
+    op = term.op
+    factors = [operand.labels for operand in op.operands] if isinstance(op, Contract) else [term.axes]
+    return not any(SEQ in labels and any(isinstance(label, Axis) and label.role is Role.CONTEXT for label in labels) for labels in factors)
 
 
 def _lost(own: dict[Axis, Axis | int], term: Node, others: list[tuple[Node, tuple[Axis | int, ...], Fraction]]) -> Monomial:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mptc.ir.axis import Role
@@ -16,9 +16,12 @@ from mptc.ir.region import inside
 BESIDE = 88  # the column of the comments
 
 
-def listing(program: Program, notes: bool = True) -> str:
-    """The whole program; the same text for the same program. `notes` say what the spec calls a value and where."""
-    page = _Page(program, notes)
+UNMARKED: Mapping[Node, str] = {}
+
+
+def listing(program: Program, notes: bool = True, marks: Mapping[Node, str] = UNMARKED) -> str:
+    """The whole program; the same text for the same program. `notes` say what the spec calls a value and where, `marks` what else there is to say."""
+    page = _Page(program, notes, marks)
     lines = [f"{'causal' if program.causal else 'bidirectional'} model {program.name}"]
     sizes = [f"{axis} = {size}" for axis, size in program.sizes.items() if axis.role is Role.DIM]
     lines += [f"  sizes {', '.join(sizes)}"] if sizes else []
@@ -36,17 +39,25 @@ def listing(program: Program, notes: bool = True) -> str:
     return "\n".join(lines) + "\n"
 
 
-def excerpt(program: Program, nodes: Container[Node]) -> list[str]:
+def excerpt(program: Program, nodes: Container[Node], marks: Mapping[Node, str] = UNMARKED) -> list[str]:
     """The lines of a listing that some nodes have."""
-    page = _Page(program)
+    page = _Page(program, marks=marks)
     page.graph([*program.inputs, *program.roots], 1)
     return [line for node, line in page.own if node in nodes]
+
+
+def numbered(program: Program) -> dict[Node, str]:
+    """What the listing calls each node."""
+    page = _Page(program)
+    page.graph([*program.inputs, *program.roots], 1)
+    return {node: page.number(node) for node in page.numbers}
 
 
 @dataclass
 class _Page:
     program: Program
     notes: bool = True
+    marks: Mapping[Node, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     own: list[tuple[Node, str]] = field(default_factory=list)
     numbers: dict[Node, int] = field(default_factory=dict)
@@ -90,7 +101,7 @@ class _Page:
             return text
         span = self.program.spans.get(node, node.span)
         place = "" if span is None else f"{span.source.path.rpartition('/')[2]}:{span.line}"
-        note = "  ".join(part for part in (self.program.names.get(node, ""), place) if part)
+        note = "  ".join(part for part in (self.marks.get(node, ""), self.program.names.get(node, ""), place) if part)
         return f"{text.ljust(BESIDE)}  # {note}" if note else text
 
 

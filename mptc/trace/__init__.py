@@ -14,16 +14,17 @@ from mptc.ir.node import Node
 from mptc.ir.program import Program
 from mptc.ir.region import inside
 from mptc.ops.region import Rows, everything
-from mptc.passes import PASSES, applied
+from mptc.passes import PASSES, applied, fuse
 from mptc.source.diagnostic import Diagnostics
 from mptc.source.text import Source, Span
 
-STAGES = ("build", "canonical", "derive", *(each.name for each in PASSES))
+STAGES = ("build", "canonical", "derive", *(each.name for each in PASSES), "fuse")
 DOES = {
     "build": "what was written",
     "canonical": "energies differentiated, products flattened and ordered, equal values made one",
     "derive": "products planned in pairs, the cheapest first; attention, linear maps and norms recognised",
     **{each.name: each.does for each in PASSES},
+    "fuse": "which steps one kernel could compute row by row; these targets compute them one after the other",
 }
 MARK = "@"  # in the place of a file, one that generated text may say
 
@@ -51,7 +52,11 @@ class Trace:
         return [(line, nodes[int(mark[1])] if mark else None) for line, mark in zip(self.text.splitlines(), found, strict=True)]
 
     def page(self, stage: str) -> str:
-        return listing(self.programs[stage])
+        return fuse.listed(self.programs[stage]) if stage == "fuse" else listing(self.programs[stage])
+
+    def marks(self, stage: str) -> Mapping[Node, str]:
+        """What a stage says of values beside what they are."""
+        return fuse.marks(self.programs[stage]) if stage == "fuse" else {}
 
     def after(self, stage: str, nodes: set[Node]) -> set[Node]:
         """What some planned values are after a pass: with the regions that they, or what is made of them there, stand in."""
@@ -82,4 +87,5 @@ def trace(source: Source, diagnostics: Diagnostics, settings: Mapping[str, str] 
         program, new = applied(program, (each,))
         moved = {**new, **{node: new.get(other, other) for node, other in moved.items()}}
         programs[each.name], became[each.name] = program, moved
+    programs["fuse"], became["fuse"] = program, moved
     return Trace(derived, programs, became)

@@ -96,7 +96,7 @@ def _stages(found: Trace, place: Place, energies: list[Energy], nodes: set[Node]
     """What each stage has of a line, where that is not what the one before had."""
     before: list[str] = []
     for stage in STAGES:
-        lines = excerpt(found.programs[stage], _at(found, stage, place, energies, nodes))
+        lines = excerpt(found.programs[stage], _at(found, stage, place, energies, nodes), found.marks(stage))
         if lines and [_bare(text) for text in lines] != before:
             yield f"after {stage} ({DOES[stage]})\n" + textwrap.indent(textwrap.dedent("\n".join(lines)), "  ") + "\n"
         before = [_bare(text) for text in lines] or before

@@ -123,6 +123,7 @@ class Model(nn.Module):
             x = post_attention + b_out + out / 2                                                      # [batch, seq, d]  albert.mpt:39
             post_mlp = post_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), post_mlp_gain, eps=1e-12)  # [batch, seq, d]  albert.mpt:39
             x = post_mlp
+        del e, embedded, value, k, q, o, out, post_attention
         x = self.offset + F.linear(x, self.narrows)                                                   # [batch, seq, narrow]  albert.mpt:41
         x = x * (1 + torch.tanh(0.7978845608028654 * x + 0.035677408136300125 * x.pow(3)))            # [batch, seq, narrow]
         readout = readout_bias + F.rms_norm(x / 2 - x.mean(-1)[..., None] / 2, (12,), readout_gain, eps=1e-12)  # [batch, seq, narrow]  albert.mpt:41

@@ -54,6 +54,7 @@ class Layer(nn.Module):
         k = b_k + F.linear(x, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, seq, head, key]  std.mpt:50
         value = b_v + F.linear(x, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                            # [batch, seq, head, key]
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None, :])  # [batch, head, seq, key]
+        del value, k, q
         x = x + b_o + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                         # [batch, seq, d]  bert.mpt:39
         post_attention = post_attention_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), post_attention_gain, eps=1e-12)  # [batch, seq, d]  bert.mpt:39
         x = post_attention + b_out + F.linear(F.gelu(b_in + F.linear(post_attention, W_in)), W_out)   # [batch, seq, d]  bert.mpt:40

@@ -65,6 +65,7 @@ class Layer(nn.Module):
             value2 = (o[..., 0:32] * diag[:, None]).sum(-3) + value2                                  # [batch, seq, d]
             value3 = F.linear(F.linear(value2, attention_metric_U), attention_metric_U.T)             # [batch, seq, d]
             x = x + attention_metric_scale.square() * value2 + value3                                 # [batch, seq, d]  cem_dlr.mpt:22
+        del k, context, q, query, o, value3, value2, value
         h = F.rms_norm(x, (32,), gate_gain, eps=1e-06)                                                # [batch, seq, d]  cem_dlr.mpt:24
         # gated(x | c): E = −Σ_hidden W_gate c_i ⊙ ∫silu(W_up x_i)
         # -∂E/∂x = W_upᵀ (W_gate c_i ⊙ silu(W_up x_i))    cem.mpt:26

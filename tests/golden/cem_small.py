@@ -59,6 +59,7 @@ class Layer(nn.Module):
             o = F.scaled_dot_product_attention(q, k, k, is_causal=True)                               # [batch, head, seq, key]
             step = F.linear(rope(o, rotation_32, -1).transpose(1, 2).flatten(-2), W_q.flatten(0, 1).T)  # [batch, seq, d]
             x = x + scale.square() * step + F.linear(F.linear(step, U), U.T)                          # [batch, seq, d]  cem_small.mpt:22
+        del context, query, q, o, step, k
         h = F.rms_norm(x, (64,), pre_gate_gain, eps=1e-06)                                            # [batch, seq, d]  cem_small.mpt:24
         # gated(x | c): E = −Σ_hidden W_gate c_i ⊙ ∫silu(W_up x_i)
         # -∂E/∂x = W_upᵀ (W_gate c_i ⊙ silu(W_up x_i))    cem.mpt:26

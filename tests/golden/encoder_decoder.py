@@ -52,6 +52,7 @@ class Encoder(nn.Module):
         k = b_k + F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, far, head, key]  std.mpt:50
         value = b_v + F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                            # [batch, far, head, key]
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None, :])  # [batch, head, src, key]
+        del h, value, k, q
         o = F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                                   # [batch, src, d]
         m2 = m + b_o + o                                                                              # [batch, src, d]  encoder_decoder.mpt:25
         pre_mlp = pre_mlp_bias + F.rms_norm(m + b_o + o - m2.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, src, d]  encoder_decoder.mpt:26
@@ -99,12 +100,14 @@ class Decoder(nn.Module):
         k = attend_b_k + F.linear(h, attend_W_k.flatten(0, 1)).unflatten(-1, (4, 8))                  # [batch, seq, head, key]  std.mpt:50
         value = attend_b_v + F.linear(h, attend_W_v.flatten(0, 1)).unflatten(-1, (4, 8))              # [batch, seq, head, key]
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), is_causal=True)  # [batch, head, seq, key]
+        del h, value, k, q
         x = x + attend_b_o + F.linear(o.transpose(1, 2).flatten(-2), attend_W_o.flatten(1))           # [batch, seq, d]  encoder_decoder.mpt:32
         pre_cross = pre_cross_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_cross_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:33
         q = cross_b_q + F.linear(pre_cross, cross_W_q.flatten(0, 1)).unflatten(-1, (4, 8))            # [batch, seq, head, key]  std.mpt:49
         k = cross_b_k + F.linear(encoded, cross_W_k.flatten(0, 1)).unflatten(-1, (4, 8))              # [batch, src, head, key]  std.mpt:50
         value = cross_b_v + F.linear(encoded, cross_W_v.flatten(0, 1)).unflatten(-1, (4, 8))          # [batch, src, head, key]
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None, :])  # [batch, head, seq, key]
+        del pre_cross, value, k, q
         cross = cross_b_o + F.linear(o.transpose(1, 2).flatten(-2), cross_W_o.flatten(1))             # [batch, seq, d]  encoder_decoder.mpt:33
         x = x + cross                                                                                 # [batch, seq, d]  encoder_decoder.mpt:33
         pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  encoder_decoder.mpt:34

@@ -82,6 +82,7 @@ class Model(nn.Module):
             value3 = F.linear(value3.transpose(1, 2).flatten(-2), W_k.flatten(0, 1).T)                # [batch, seq, d]
             value = value + F.linear(value2.transpose(1, 2).flatten(-2), W_q.flatten(0, 1).T) + value3  # [batch, seq, d]
             x = x + value / 10                                                                        # [batch, seq, d]  energy_transformer.mpt:41
+        del g, value3, value2, value
         readout = readout_bias + F.rms_norm(x - x.mean(-1)[..., None], (64,), eps=1e-05) * readout_gain  # [batch, seq, d]  energy_transformer.mpt:43
         logits = F.linear(readout, self.embed)                                                        # [batch, seq, vocab]  energy_transformer.mpt:43
         evaluated, probes = None, {}

@@ -50,10 +50,12 @@ class Layer(nn.Module):
         k = b_k + F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, seq, head, key]  std.mpt:50
         value = b_v + F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                            # [batch, seq, head, key]
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), is_causal=True)  # [batch, head, seq, key]
+        del h, value, k, q
         x = x + b_o + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                         # [batch, seq, d]  gpt2.mpt:22
         pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  gpt2.mpt:23
         x2 = b_in + F.linear(pre_mlp, W_in)                                                           # [batch, seq, hidden]  std.mpt:76
         out = F.linear(x2 * (1 + torch.tanh(0.035677408136300125 * x2.pow(3) + 0.7978845608028654 * x2)), W_out)  # [batch, seq, d]
+        del o, pre_mlp, x2
         x = x + b_out + out / 2                                                                       # [batch, seq, d]  gpt2.mpt:23
         return x
 

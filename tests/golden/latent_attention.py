@@ -54,13 +54,16 @@ class Layer(nn.Module):
         a = F.rms_norm(x2, (16,), latent_attention_query_norm_gain, eps=1e-06)                        # [batch, seq, narrow]  latent_attention.mpt:27
         rotated = rope(F.linear(a, R_q.flatten(0, 1)).unflatten(-1, (4, 4)).transpose(1, 2), rotation_4)  # [batch, head, seq, turn]
         value = torch.cat((F.linear(a, U_q.flatten(0, 1)).unflatten(-1, (4, 8)), rotated.transpose(1, 2)), -1)  # [batch, seq, head, nope+turn]
+        del x2, rotated, a
         x2 = F.linear(pre_attention, D_kv)                                                            # [batch, seq, latent]  latent_attention.mpt:28
         latent_norm = F.rms_norm(x2, (12,), latent_attention_latent_norm_gain, eps=1e-06)             # [batch, seq, latent]  latent_attention.mpt:28
         value2 = F.linear(latent_norm, U_k.flatten(0, 1)).unflatten(-1, (4, 8))                       # [batch, seq, head, nope]
         k = rope(F.linear(pre_attention, R_k), rotation_4)                                            # [batch, seq, turn]  latent_attention.mpt:29
         value2 = torch.cat((value2, k[:, :, None].expand(-1, -1, 4, -1)), -1)                         # [batch, seq, head, nope+turn]
+        del x2, pre_attention, k
         value3 = F.linear(latent_norm, U_v.flatten(0, 1)).unflatten(-1, (4, 8))                       # [batch, seq, head, value]
         o = F.scaled_dot_product_attention(value.transpose(1, 2), value2.transpose(1, 2), widened(value3.transpose(1, 2), 12), is_causal=True, scale=0.28867513459481287)[..., :8]  # [batch, head, seq, value]
+        del latent_norm, value3, value2, value
         x = x + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                               # [batch, seq, d]  latent_attention.mpt:41
         pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  latent_attention.mpt:42
         x = x + F.linear(F.linear(pre_mlp, W_up) * F.silu(F.linear(pre_mlp, W_gate)), W_down)         # [batch, seq, d]  latent_attention.mpt:42

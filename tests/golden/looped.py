@@ -50,6 +50,7 @@ class Layer(nn.Module):
         k = rope(F.linear(pre_attention, W_k.flatten(0, 1)).unflatten(-1, (2, 8)).transpose(1, 2), rotation_8)  # [batch, kv, seq, key]  std.mpt:22
         v = F.linear(pre_attention, W_v.flatten(0, 1)).unflatten(-1, (2, 8))                          # [batch, seq, kv, key]
         o = F.scaled_dot_product_attention(q.flatten(1, 2), k, v.transpose(1, 2), is_causal=True, enable_gqa=True).unflatten(1, (2, 2))  # [batch, kv, group, seq, key]
+        del pre_attention, v, k, q
         x = x + F.linear(o.permute(0, 3, 1, 2, 4).flatten(-3), W_o.flatten(1))                        # [batch, seq, d]  looped.mpt:24
         pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  looped.mpt:25
         x = x + F.linear(F.linear(pre_mlp, W_up) * F.silu(F.linear(pre_mlp, W_gate)), W_down)         # [batch, seq, d]  looped.mpt:25

@@ -53,6 +53,7 @@ class Layer(nn.Module):
         k = rope(F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (2, 8)).transpose(1, 2), rotation_8)    # [batch, kv, seq, key]  std.mpt:22
         v = F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (2, 8))                                      # [batch, seq, kv, key]
         o = F.scaled_dot_product_attention(q.flatten(1, 2), k, v.transpose(1, 2), is_causal=True, enable_gqa=True).unflatten(1, (2, 2))  # [batch, kv, group, seq, key]
+        del h, v, k, q
         x = x + F.linear(o.permute(0, 3, 1, 2, 4).flatten(-3), W_o.flatten(1))                        # [batch, seq, d]  mpt_multimodal.mpt:47
         pre_mlp = F.rms_norm(x, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, seq, d]  mpt_multimodal.mpt:48
         x = x + F.linear(F.linear(pre_mlp, W_up) * F.silu(F.linear(pre_mlp, W_gate)), W_down)         # [batch, seq, d]  mpt_multimodal.mpt:48
@@ -154,6 +155,7 @@ class Model(nn.Module):
         value2 = torch.where(value2[..., None] != 0, F.linear(lookup(patches, tokens - 48), W_image), 0)  # [batch, seq, d]
         e = value + value2                                                                            # [batch, seq, d]  mpt_multimodal.mpt:31
         x = F.linear(z, W_shift)[:, None] + (1 + F.linear(z, W_scale))[:, None] * (r + m + e)         # [batch, seq, d]  mpt_multimodal.mpt:41
+        del value2, value, e, m, r
         t = sum([(tokens >= 48).long()], start=(tokens >= 0).long() - 1)                              # [batch, seq]  mpt_multimodal.mpt:45
         for layer in self.layers:
             x = layer(x, t, rotation_8)

@@ -91,6 +91,7 @@ class Model(nn.Module):
             value3 = F.linear(F.linear(g, W_out.T) * torch.ops.aten.gelu_backward(torch.ones_like(in_), in_), W_in.T)  # [batch, seq, d]
             value2 = F.linear(F.gelu(in_), W_out) + value2 + value3                                   # [batch, seq, d]
             x = x + F.linear(value2, self.rate)                                                       # [batch, seq, d]  nrgpt.mpt:37
+        del o, value3, in_, value2
         logits = F.linear(x, self.embed)                                                              # [batch, seq, vocab]  nrgpt.mpt:39
         evaluated, probes = None, {}
         if loss:

@@ -160,6 +160,7 @@ class Model(nn.Module):
         value = first_b_v + F.linear(read, first_W_v.flatten(0, 1)).unflatten(-1, (4, 8))             # [batch, src, head, key]
         mask = mask != 0                                                                              # [batch, src]
         o = F.scaled_dot_product_attention(q.transpose(0, 1)[None].expand(batch, -1, -1, -1), k.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None, :])  # [batch, head, latent, key]
+        del x2, value, k
         first = first_b_o + F.linear(o.transpose(1, 2).flatten(-2), first_W_o.flatten(1))             # [batch, latent, d]  perceiver.mpt:38
         z = self.begin + first                                                                        # [batch, latent, d]  perceiver.mpt:38
         k = cross_b_k + F.linear(read, cross_W_k.flatten(0, 1)).unflatten(-1, (4, 8))                 # [batch, src, head, key]  std.mpt:50
@@ -173,9 +174,10 @@ class Model(nn.Module):
             o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), attn_mask=mask[:, None, None, :])  # [batch, head, latent, key]
             cross = cross_b_o + F.linear(o.transpose(1, 2).flatten(-2), cross_W_o.flatten(1))         # [batch, latent, d]  perceiver.mpt:45
             z = z + cross.mT                                                                          # [batch, d, latent]  perceiver.mpt:45
+        del read, k, value
         memory = encoded_bias + F.rms_norm((z - z.mean(-2)[:, None]).mT, (32,), encoded_gain, eps=1e-05)  # [batch, latent, d]  perceiver.mpt:47
-        value2 = torch.einsum("hkd,bohk->bhdo", decoded_W_q, F.linear(memory, decoded_W_k.flatten(0, 1)).unflatten(-1, (4, 8)))  # [batch, head, d, other]
-        a = torch.softmax(0.3535533905932738 * torch.einsum("bsd,bhdo->bsho", x, value2), -1)         # [batch, seq, head, other]  perceiver.mpt:24
+        value = torch.einsum("hkd,bohk->bhdo", decoded_W_q, F.linear(memory, decoded_W_k.flatten(0, 1)).unflatten(-1, (4, 8)))  # [batch, head, d, other]
+        a = torch.softmax(0.3535533905932738 * torch.einsum("bsd,bhdo->bsho", x, value), -1)          # [batch, seq, head, other]  perceiver.mpt:24
         o = torch.einsum("dhk,bohk->bdho", decoded_W_o, F.linear(memory, decoded_W_v.flatten(0, 1)).unflatten(-1, (4, 8)))  # [batch, d, head, other]
         x = torch.einsum("bsho,bdho->bsd", a, o)                                                      # [batch, seq, d]  perceiver.mpt:48
         readout = readout_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), readout_gain, eps=1e-05)  # [batch, seq, d]  perceiver.mpt:49

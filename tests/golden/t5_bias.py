@@ -61,6 +61,7 @@ class Layer(nn.Module):
         n = torch.abs(back.to(wide))                                                                  # [seq, ctx]  t5_bias.mpt:18
         far = 4 + torch.floor(0.0001 + 2.232442506204989 * torch.log(n.clamp(min=1) / 4))             # [seq, ctx]  t5_bias.mpt:19
         value = torch.where(back < 0, 8, 0).to(wide) + torch.where(n < 4, n, far.clamp(max=7))        # [seq, ctx]
+        del far, n, back
         value = entries(bias, value, 0)                                                               # [seq, ctx, head]
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=value.permute(2, 0, 1)[None, :, :, :], scale=1)  # [batch, head, seq, key]
         return o

@@ -50,6 +50,7 @@ class Layer(nn.Module):
         k = b_k + F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, seq, head, key]  std.mpt:50
         value = b_v + F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                            # [batch, seq, head, key]
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2))  # [batch, head, seq, key]
+        del h, value, k, q
         x = x + b_o + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                         # [batch, seq, d]  vit.mpt:27
         pre_mlp = pre_mlp_bias + F.rms_norm(x - x.mean(-1)[..., None], (32,), pre_mlp_gain, eps=1e-05)  # [batch, seq, d]  vit.mpt:28
         x = x + b_out + F.linear(F.gelu(b_in + F.linear(pre_mlp, W_in)), W_out)                       # [batch, seq, d]  vit.mpt:28

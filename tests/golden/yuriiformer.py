@@ -64,17 +64,21 @@ class Layer(nn.Module):
         k = b_k + F.linear(h, W_k.flatten(0, 1)).unflatten(-1, (4, 8))                                # [batch, seq, head, key]  std.mpt:50
         value = b_v + F.linear(h, W_v.flatten(0, 1)).unflatten(-1, (4, 8))                            # [batch, seq, head, key]
         o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), value.transpose(1, 2), is_causal=True)  # [batch, head, seq, key]
+        del x2, h, value, k, q
         answer = b_o + F.linear(o.transpose(1, 2).flatten(-2), W_o.flatten(1))                        # [batch, seq, d]  yuriiformer.mpt:36
         x2 = v * after_attention_beta + after_attention_gamma * answer                                # [batch, seq, d]  yuriiformer.mpt:19
         value = x2 - x2.mean(-1)[..., None]                                                           # [batch, seq, d]
+        del o, answer, x2
         after_attention = after_attention_layernorm_bias + F.rms_norm(value, (32,), after_attention_layernorm_gain, eps=1e-05)  # [batch, seq, d]  yuriiformer.mpt:36
         x = x + after_attention                                                                       # [batch, seq, d]  yuriiformer.mpt:37
         x2 = before_mlp_mu * after_attention + x                                                      # [batch, seq, d]  yuriiformer.mpt:24
         before_mlp = before_mlp_layernorm_bias + F.rms_norm(x2 - x2.mean(-1)[..., None], (32,), before_mlp_layernorm_gain, eps=1e-05)  # [batch, seq, d]  yuriiformer.mpt:38
         x2 = b_in + F.linear(before_mlp, W_in)                                                        # [batch, seq, hidden]  std.mpt:76
         out = F.linear(x2 * (1 + torch.tanh(0.7978845608028654 * x2 + 0.035677408136300125 * x2.pow(3))), W_out)  # [batch, seq, d]
+        del value, before_mlp, x2
         answer = b_out + out / 2                                                                      # [batch, seq, d]  yuriiformer.mpt:38
         x2 = after_mlp_gamma * answer + after_mlp_beta * after_attention                              # [batch, seq, d]  yuriiformer.mpt:19
+        del out, after_attention, answer
         after_mlp = after_mlp_layernorm_bias + F.rms_norm(x2 - x2.mean(-1)[..., None], (32,), after_mlp_layernorm_gain, eps=1e-05)  # [batch, seq, d]  yuriiformer.mpt:38
         x = x + after_mlp                                                                             # [batch, seq, d]  yuriiformer.mpt:39
         return after_mlp, x

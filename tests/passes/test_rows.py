@@ -117,3 +117,28 @@ def seen(text: str) -> list[int]:
     with torch.no_grad(), Watch() as watch:
         model(torch.randn(1, 512, 8, dtype=torch.float64))
     return sorted(max(each.shape) for each in watch.seen if "softmax" in each.operator)
+
+
+BESIDE = "share e: own\n  output y = x - grad e(x | x)\n  {} = e(x | x)"
+
+
+def test_a_value_is_made_with_the_step() -> None:
+    """The score of pairs is computed once where both are wanted."""
+    made = compiled(FRAME.format(view="past", kind="", energy=SCORES["soft cap"], body=BESIDE.format("output value")))
+    agree(made)
+    assert made.text.count("by_rows(self.rows") == 1
+    assert made.text.count("torch.tanh(") == 2  # there, and in decoding
+
+
+def test_a_value_costs_nothing_unless_it_is_asked_for() -> None:
+    """Beside fused attention its log-sum-exp is made for a probe alone, of the queries and keys that are there."""
+    energy = "minimize -sum[head](logsumexp[ctx](sum[key](q * k)))"
+    made = compiled(FRAME.format(view="past", kind="", energy=energy, body=BESIDE.format("probe value")))
+    agree(made)
+    x = torch.randn(1, 6, 8, dtype=torch.float64)
+    with Watch() as without:
+        made.model(x)
+    with Watch() as with_:
+        made.model(x, probe=True)
+    counted = [[sum(name in each.operator for each in watch.seen) for name in ("logsumexp", "mm")] for watch in (without, with_)]
+    assert counted == [[0, 3], [1, 4]]

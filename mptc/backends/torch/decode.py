@@ -27,6 +27,7 @@ class Decoding(Function):
 
     def __init__(self, module: Module, made: Class, names: Names) -> None:
         super().__init__(module, made, names)
+        self.always = False  # of a token at a time, little is idle
         self.passes: list[str] = []
         self.counters: dict[Node, str] = {}
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mptc.backends.torch.modules import Module
 
 GIVEN = (Formal, Some, Result, Gathered, Param, Input)
+IDLE = 3  # values that nothing reads any more, which one line lets go of
 AMBIENT = ("batch", "seq", "length", "dtype", "wide", "device", "position", "rotation", "seen", "cache")
 
 
@@ -67,6 +68,7 @@ class Function(Writer):
         self.module, self.made = module, made
         self.copies: dict[Node, str] = {}  # what a copy of each stack is called
         self.lists: dict[Node, str] = {}  # where what a loop watches is gathered
+        self.always = True  # whether what is being written is run in every call
 
     def inputs(self, program: Program) -> list[str]:
         """The model's inputs have the names of arguments."""
@@ -89,7 +91,7 @@ class Function(Writer):
         variable = ambient_name(name)
         if name not in self.made.ambient:
             self.made.ambient.append(name)
-            self.names.held.add(variable)
+            self.names.hold(variable)
         return variable
 
     def parameter_text(self, node: Node) -> str:
@@ -137,17 +139,39 @@ class Function(Writer):
     def parts(self, scope: Scope, around: Asked) -> list[Part]:
         """The lines of a scope, each part with what it is computed for where that is less than the scope."""
         found: list[Part] = []
+        always = self.always
         for node in scope.nodes:
             lines: list[str] = []
+            condition = self.condition(node, around)
+            self.always = always and not condition
             if isinstance(node.op, Loop):
                 lines += self.loop(node)
+                self.outlived(node)
             elif isinstance(node.op, Rows):
                 lines += self.by_rows(node, node.op)
             elif node in self.plan.assigned and node not in self.text:
                 lines += [comment for part in self.plan.line_of(node) for comment in self.comments.before(part)]
                 lines.append(self.line(node))
-            found += [(self.condition(node, around), lines)] if lines else []
+            if lines and self.always:
+                self.there.update(filter(is_large, self.made_by(node)))
+                lines += self.names.let_go(IDLE) if scope is self.made.scope else []  # in a repeat, the next pass takes the names again
+            found += [(condition, lines)] if lines else []
+        self.always = always
+        if found and found[-1][1][-1].startswith("del "):  # what it holds is gone when the function returns
+            found[-1][1].pop()
         return found
+
+    def made_by(self, node: Node) -> list[Node]:
+        """The values that the lines of a node name."""
+        return [user for user, _ in self.plan.uses.get(node, []) if isinstance(user.op, Result)] if isinstance(node.op, Rows) else [node]
+
+    def outlived(self, loop: Node) -> None:
+        """What a loop alone reads of what stands before it is idle when it is over."""
+        body, home = self.plan.scopes.bodies[loop], self.plan.scopes.home[loop]
+        for node in (node for node in home.nodes if node in self.there):
+            users = [scope for _, scope in self.plan.uses.get(node, [])]
+            if self._lasting(node) and all(within(scope, body) for scope in users) and node not in self.plan.roots | self.plan.results:
+                self.names.release(self.text[node], large=True)
 
     def condition(self, node: Node, around: Asked) -> str:
         """`loss`, `probe` or `loss or probe` for what is not always computed."""
@@ -214,7 +238,9 @@ class Function(Writer):
         around = self.module.needs.of(node)
         inside = self.stacked(node, body, states, watched) if op.label is not None else self.repeated(op, body, states, watched, around)
         head = self.head(node, op)
-        self.names.held.update(states[user.op.index] for user in users if isinstance(user.op, Result))  # a pass let go of what it read last
+        for user in users:  # a pass let go of what it read last
+            if isinstance(user.op, Result):
+                self.names.hold(states[user.op.index])
         for user in users:
             self.text[user] = states[user.op.index] if isinstance(user.op, Result) else f"torch.stack({self.lists[user]})"
         return [*lines, head, *("    " + line for line in inside)] if inside else lines
@@ -237,7 +263,7 @@ class Function(Writer):
         self.spend_one(initial, loop)
         same = self.layout.grade(initial) is self.layout.grade(formal) and self.layout.order(initial) == order
         if same and initial in self.text and self.left.get(initial) == 0 and not self._lasting(initial):
-            self.names.held.add(code)
+            self.names.hold(code)
             self.text[formal] = code
             return code, []
         name = self.names.take(self.hint(formal))
@@ -248,7 +274,7 @@ class Function(Writer):
         if node in self.text:
             self.left[node] = self.left.get(node, self._count(node)) - 1
             if self.left[node] == 0 and not self._lasting(node):
-                self.names.release(self.text[node])
+                self.names.release(self.text[node], node in self.there)
 
     def expanded(self, node: Node, like: Node) -> str:
         """A value in the order of a state, with every axis of it."""
@@ -313,6 +339,17 @@ class Function(Writer):
         """A value given to a copy of a stack; None where it has not been computed."""
         condition = self.condition(node, around)
         return f"{self.code(node)} if {condition} else None" if condition else self.code(node)
+
+
+def is_large(node: Node) -> bool:
+    """Whether a value has several numbers for each token, or some for each pair of tokens."""
+    tokens = sum(axis.role in (Role.TOKEN, Role.CONTEXT) for axis in node.axes)
+    return tokens > 1 or (tokens == 1 and any(axis.role is Role.DIM for axis in node.axes))
+
+
+def within(scope: Scope | None, outer: Scope) -> bool:
+    """Whether a scope is another one or inside it."""
+    return scope is not None and (scope is outer or within(scope.parent, outer))
 
 
 def _tuple(items: list[str]) -> str:

@@ -115,6 +115,7 @@ class Writer(ABC):
         self.plan, self.layout, self.sizes, self.names, self.comments = plan, layout, sizes, names, comments
         self.text: dict[Node, str] = {}
         self.left: dict[Node, int] = {}
+        self.there: set[Node] = set()  # large values of lines that are always run
 
     # -- what the module provides ----------------------------------------------------------------------
 
@@ -171,7 +172,7 @@ class Writer(ABC):
         for reader in self._readers(node):
             self.left[reader] = self.left.get(reader, self._count(reader)) - 1
             if self.left[reader] == 0 and not self._lasting(reader):
-                self.names.release(self.text[reader])
+                self.names.release(self.text[reader], reader in self.there)
 
     def _lasting(self, node: Node) -> bool:
         """Read inside a loop further in, which comes round again."""

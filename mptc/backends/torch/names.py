@@ -19,6 +19,7 @@ class Names:
         self.taken = TAKEN | provided().keys()
         self.held: set[str] = set()
         self.ever: set[str] = set()
+        self.idle: dict[str, None] = {}  # what these name is in memory, and nothing reads it any more
 
     def take(self, hint: str, fresh: bool = False) -> str:
         """A name like the hint that nothing holds; `fresh`: that nothing ever held, for what is there when the function begins."""
@@ -28,12 +29,27 @@ class Names:
         while candidate in (self.ever if fresh else self.held) or candidate in self.taken:
             number += 1
             candidate = f"{hint}{'_' if hint[-1].isdigit() else ''}{number}"
-        self.held.add(candidate)
+        self.hold(candidate)
         self.ever.add(candidate)
         return candidate
 
-    def release(self, name: str) -> None:
+    def hold(self, name: str) -> None:
+        self.held.add(name)
+        self.idle.pop(name, None)
+
+    def release(self, name: str, large: bool = False) -> None:
+        """The name may be taken again; a `large` value stays in memory until it is, or is let go of."""
         self.held.discard(name)
+        if large:
+            self.idle[name] = None
+
+    def let_go(self, least: int) -> list[str]:
+        """A line that lets go of what is idle, where it is so much at least."""
+        if len(self.idle) < least:
+            return []
+        line = f"del {', '.join(self.idle)}"
+        self.idle.clear()
+        return [line]
 
 
 def camel(label: str) -> str:
