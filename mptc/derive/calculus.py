@@ -64,7 +64,8 @@ class Calculus:
         self.spans: dict[Node, Span] = {}
         self.written: Mapping[Node, str] = names or {}  # what it calls a raw one
         self._places: Mapping[Node, Span] = spans or {}
-        self.fired: Counter[str] = Counter()
+        self.fired: Counter[str] = Counter()  # each rule by its name; a test asks for a case of every one
+        self._spent = 0
         self._table: dict[tuple[Op, tuple[Node, ...]], Node] = {}
         self._keys: dict[Node, tuple[str, int]] = {}
         self._canonical: dict[Node, Node] = {}
@@ -92,7 +93,8 @@ class Calculus:
 
     def fire(self, rule: str) -> None:
         self.fired[rule] += 1
-        if self.fired.total() > FUEL:
+        self._spent += 1
+        if self._spent > FUEL:
             raise OutOfFuel(", ".join(f"{name} ×{count}" for name, count in self.fired.most_common(4)))
 
     # -- constructors -------------------------------------------------------------------------------
@@ -128,7 +130,10 @@ class Calculus:
         assert isinstance(argument.op, Contract)
         with np.errstate(all="ignore"):
             value = float(op.reference(argument, (np.asarray(argument.op.coef.evaluate(self.sizes)),), {}))
-        return self.number(Monomial.of(value)) if math.isfinite(value) else self.node(op, argument)
+        if not math.isfinite(value):
+            return self.node(op, argument)
+        self.fire("function of a number")
+        return self.number(Monomial.of(value))
 
     def rope(self, op: Rope, argument: Node) -> Node:
         """R⁻¹ R = 1;  R(f r) = f R(r) for a factor f without the rotated axis."""
@@ -144,22 +149,34 @@ class Calculus:
         return self.sink(op, argument)
 
     def hold(self, argument: Node) -> Node:
-        """A barrier. Numbers pass through it, so that signs meet; so does what is a leaf or a barrier already."""
+        """[c r] = c [r];  [-a - b] = -[a + b];  [[r]] = [r], and a leaf stands still by itself.  [r] is what nothing dissolves."""
         terms = sums.terms_of(self, argument)
         if not terms:
             return argument
         if len(terms) == 1:
             coef, inner = terms[0]
-            kept = inner if isinstance(inner.op, Hold | Result) or not inner.args else self.sink(Hold(), inner)
-            return kept if coef == ONE else self.scale(coef, kept)
+            if coef != ONE:
+                self.fire("number out of a barrier")
+                return self.scale(coef, self.hold(inner))
+            if isinstance(inner.op, Hold | Result) or not inner.args:
+                self.fire("barrier of a barrier")
+                return inner
+            return self.sink(Hold(), inner)
         if all(coef.rational < 0 for coef, _ in terms):
+            self.fire("number out of a barrier")
             return self.scale(-ONE, self.sink(Hold(), self.scale(-ONE, argument)))
         return self.sink(Hold(), argument)
 
+    def view(self, op: View | Limit, argument: Node) -> Node:
+        """view(e) = e with `seq` called as the context, and limit(e) = e: what hides a token is the mask where the context is reduced."""
+        self.fire("view as a rename")
+        return self.rename(argument, {SEQ: op.over}) if isinstance(op, View) else argument
+
     def index(self, axis: Axis) -> Node:
-        """0, 1, …: of tokens that are seen, their positions."""
+        """0, 1, …: of tokens that are seen, their positions. index(ctx) = view(position)"""
         if axis.role is not Role.CONTEXT:
             return self.node(Index(axis))
+        self.fire("index of what is seen")
         memory = self.memories.get(axis)
         return self.rename(self.node(Position()), {SEQ: axis}) if memory is None else self.rename(self.node(Index(memory)), {memory: axis})
 
@@ -169,21 +186,13 @@ class Calculus:
         if len(contexts) != 1 or any(SEQ in arg.axes for arg in args):
             return self.node(op, *args)
         (over,) = contexts
-        inner = [self._own(arg, over) if over in arg.axes else arg for arg in args]
+        inner = [unviewed(arg, over) if over in arg.axes else arg for arg in args]
         reduced = getattr(op, "over", ())
         if any(arg is None for arg in inner) or over == reduced or over in (reduced if isinstance(reduced, tuple) else ()):
             return self.node(op, *args)
         self.fire("sink view")
         result = self.build(op, tuple(arg for arg in inner if arg is not None))
         return self.rename(result, {SEQ: over})
-
-    def _own(self, node: Node, over: Axis) -> Node | None:
-        """What a token has itself, of a value that is seen along a context, a number before it too; None where it is anything else."""
-        op = node.op
-        if not isinstance(op, Contract) or op.coef == ONE or len(op.operands) != 1:
-            return unviewed(node, over)
-        inner = unviewed(self.node(replace(op, coef=ONE), *node.args), over)
-        return None if inner is None else self.scale(op.coef, inner)
 
     # -- rebuilding ---------------------------------------------------------------------------------
 
@@ -194,7 +203,7 @@ class Calculus:
             args = (self.along(args[0], lost), *args[1:])
         match op:
             case Contract():
-                return self.contract(*_relabelled(op, args, old or args))
+                return self.contract(*_relabelled(self, op, args, old or args))
             case Sum():
                 return self.add(*zip(op.coefs, args, strict=True))
             case Map():
@@ -207,10 +216,8 @@ class Calculus:
                 return self.rope(op, args[0])
             case Hold():
                 return self.hold(args[0])
-            case Limit():
-                return args[0]
-            case View():
-                return self.rename(args[0], {SEQ: op.over})
+            case Limit() | View():
+                return self.view(op, args[0])
             case Index():
                 return self.index(op.axis)
             case _:
@@ -220,6 +227,7 @@ class Calculus:
         """A value that lost axes in what was simplified, with them again: times 1 along each. 0 is where a place is before itself."""
         if not axes:
             return node
+        self.fire("axis given back")
         parts = [] if exponents.is_zero(node) else [node]
         for axis in axes:
             here = self.node(Position()) if axis.role is Role.TOKEN else self.index(axis)
@@ -328,9 +336,9 @@ def unscaled(node: Node) -> Node:
     return inner if all(not axes or axes < dims for axes in scales) else node
 
 
-def _relabelled(op: Contract, args: tuple[Node, ...], old: tuple[Node, ...]) -> tuple[Monomial, list[tuple[Node, tuple[Label, ...], Fraction]]]:
+def _relabelled(c: Calculus, op: Contract, args: tuple[Node, ...], old: tuple[Node, ...]) -> tuple[Monomial, list[products.Part]]:
     """A contract on other arguments: axes keep their labels, new ones label themselves, a sum over what is gone multiplies by its size."""
-    parts: list[tuple[Node, tuple[Label, ...], Fraction]] = []
+    parts: list[products.Part] = []
     for operand, arg, before in zip(op.operands, args, old, strict=True):
         labels = dict(zip(before.axes, operand.labels, strict=True))
         parts.append((arg, tuple(labels.get(axis, axis) for axis in arg.axes), operand.power))
@@ -339,6 +347,7 @@ def _relabelled(op: Contract, args: tuple[Node, ...], old: tuple[Node, ...]) -> 
     for label, axis in op.label_axes(arg.type for arg in old).items():
         if isinstance(label, int) and label not in present:
             coef = coef * Monomial.size(axis)
+            c.fire("sum over what is gone")
     return coef, parts
 
 

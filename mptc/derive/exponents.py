@@ -120,7 +120,7 @@ def log(c: Calculus, argument: Node) -> Node:
     if isinstance(op, Softmax):
         c.fire("log of softmax")
         return c.add((ONE, argument.args[0]), (-ONE, c.build(Lse(op.over), argument.args)))
-    if isinstance(op, Sum):
+    if isinstance(op, Sum) or len(sums.terms_of(c, argument)) > 1:
         found = _log_of_sum(c, argument)
         if found is not None:
             return found
@@ -143,7 +143,7 @@ def _log_of_sum(c: Calculus, node: Node) -> Node | None:
         return None
     logs = [log(c, c.scale(coef, term)) for coef, term in terms]
     c.fire("log of a sum of exps")
-    logs.sort(key=lambda item: (not is_number(item) and bool(item.args), c.key(item)))
+    logs.sort(key=lambda item: (not is_number(item), bool(item.args), c.key(item)))
     result = logs[0]
     for other in logs[1:]:
         result = c.add((ONE, result), (ONE, c.map("softplus", c.add((ONE, other), (-ONE, result)))))

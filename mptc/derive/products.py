@@ -37,7 +37,11 @@ def contract(c: Calculus, coef: Monomial, parts: list[Part]) -> Node:
         parts = normalised(c, merge(c, parts))
         coef, parts = flatten(c, coef, parts, sizes)
         sizes |= {label: axis for label, axis in _label_axes(parts).items() if label not in sizes}
-        parts = normalised(c, merge(c, parts))
+        parts = merge(c, parts)
+        found = normalised(c, parts)
+        if found != parts:
+            parts = found
+            continue
         step = exponents.join(c, parts) or exponents.softmax_sum(c, parts, eliminated) or exponents.reciprocal(c, parts)
         step = step or _indicators(c, parts) or _masks(c, parts)
         if step is None:
@@ -46,11 +50,13 @@ def contract(c: Calculus, coef: Monomial, parts: list[Part]) -> Node:
         coef = coef * factor
         sizes |= {label: axis for label, axis in _label_axes(parts).items() if label not in sizes}
     if not coef.rational:
+        c.fire("times 0")
         return c.node(Contract(ZERO, ()))
     present = {label for _, labels, _ in parts for label in labels}
     for label, axis in sizes.items():
         if isinstance(label, int) and label not in present and label not in eliminated:
             coef = coef * Monomial.size(axis)
+            c.fire("sum over what is gone")
     return _finished(c, *_run_time(c, coef, parts))
 
 
@@ -59,6 +65,7 @@ def _run_time(c: Calculus, coef: Monomial, parts: list[Part]) -> tuple[Monomial,
     lengths = [(base, power) for base, power in coef.powers if isinstance(base, Axis) and base.role in (Role.TOKEN, Role.CONTEXT)]
     if not lengths:
         return coef, parts
+    c.fire("number of tokens")
     rest = Monomial(coef.rational, tuple(item for item in coef.powers if item not in lengths))
     return rest, merge(c, [*parts, *((c.node(Length(c.memories.get(base, SEQ))), (), power) for base, power in lengths)])
 
@@ -84,7 +91,7 @@ def flatten(c: Calculus, coef: Monomial, parts: list[Part], taken: Iterable[Labe
         if not isinstance(op, Contract):
             flat.append((node, labels, power))
             continue
-        whole = power == 1 or (power.denominator == 1 and not op.bound and (power > 0 or op.coef.rational != 0))
+        whole = power == 1 or op.renames or (power.denominator == 1 and not op.bound and (power > 0 or op.coef.rational != 0))
         if _is_seen(node, labels) and _reduces_tokens(node):
             flat.append((node, labels, power))
             continue
@@ -97,11 +104,13 @@ def flatten(c: Calculus, coef: Monomial, parts: list[Part], taken: Iterable[Labe
         if not whole:
             if factor is not None and factor != ONE and op.coef.rational > 0:
                 coef = coef * factor
+                c.fire("number out of a power")
                 pending.append((c.scale(_inverse(op.coef), node), labels, power))
             else:
                 flat.append((node, labels, power))
             continue
         assert factor is not None
+        c.fire("product in a product")
         coef = coef * factor
         naming: dict[Label, Label] = dict(zip(node.axes, labels, strict=True))
         for number in op.bound:
@@ -128,7 +137,10 @@ def _rounded(c: Calculus, coef: Monomial, power: Fraction) -> Monomial | None:
     """A number to a power that no exact one says, to the precision of a double; None where it is none, or 0."""
     with np.errstate(all="ignore"):
         value = float(np.float64(coef.evaluate(c.sizes)) ** float(power)) if coef.rational > 0 else 0.0
-    return Monomial.of(value) if value and np.isfinite(value) else None
+    if not value or not np.isfinite(value):
+        return None
+    c.fire("power of a number")
+    return Monomial.of(value)
 
 
 def _inverse(coef: Monomial) -> Monomial:
@@ -144,7 +156,10 @@ def merge(c: Calculus, parts: list[Part]) -> list[Part]:
         powers[node, labels] = powers.get((node, labels), Fraction(0)) + power
     if len(powers) < len(parts):
         c.fire("equal factors")
-    return [(node, labels, Fraction(1) if _is_indicator(node) else power) for (node, labels), power in powers.items() if power]
+    indicators = {part for part, power in powers.items() if power != 1 and _is_indicator(part[0])}
+    if indicators:
+        c.fire("power of an indicator")
+    return [(node, labels, Fraction(1) if (node, labels) in indicators else power) for (node, labels), power in powers.items() if power]
 
 
 def _is_indicator(node: Node) -> bool:
@@ -176,39 +191,48 @@ def _masks(c: Calculus, parts: list[Part]) -> tuple[Monomial, list[Part]] | None
 
 
 def normalised(c: Calculus, parts: list[Part]) -> list[Part]:
-    """y (mean y² + eps)^(-1/2) = rms(y), looked for before products dissolve; without the y it is 1/std."""
-    parts = [piece for part in parts for piece in _uncovered(part)]
-    for place, (node, labels, power) in enumerate(parts):
-        found = _root_mean_square(c, node) if power == Fraction(-1, 2) and isinstance(node.op, Sum) else None
-        if found is None:
+    """(mean y² + eps)^(-1/2) = 1/rms(y), and y / rms(y), looked for before products dissolve."""
+    parts = [found for part in parts for piece in _uncovered(c, part) for found in _by_hand(c, piece)]
+    for place, (norm, labels, power) in enumerate(parts):
+        if not isinstance(norm.op, Rstd) or power < 1:
             continue
-        y, over, eps, factor = found
-        c.fire("rms by hand")
-        rest = parts[:place] + parts[place + 1 :]
-        for other, (value, places, exponent) in enumerate(rest):
-            aligned = dict(zip(value.axes, places, strict=True))
-            if value is y and exponent >= 1 and tuple(aligned[axis] for axis in node.axes if axis in aligned) == labels:
-                whole = c.sink(Rms(over, eps), y)
-                rest[other] = (value, places, exponent - 1)
-                return [*rest, (whole, tuple(aligned[axis] for axis in whole.axes), Fraction(1)), (c.number(factor), (), Fraction(1))]
-        rstd = c.sink(Rstd(over, eps), y)
-        kept = dict(zip(node.axes, labels, strict=True))
-        return [*rest, (rstd, tuple(kept[axis] for axis in rstd.axes), Fraction(1)), (c.number(factor), (), Fraction(1))]
+        (y,), along = norm.args, dict(zip(norm.axes, labels, strict=True))
+        for other, (value, places, exponent) in enumerate(parts):
+            own = dict(zip(value.axes, places, strict=True))
+            if value is y and exponent >= 1 and all(own[axis] == label for axis, label in along.items()):
+                c.fire("rms")
+                whole = c.sink(Rms(norm.op.over, norm.op.eps), y)
+                parts[place], parts[other] = (norm, labels, power - 1), (y, places, exponent - 1)
+                return merge(c, [*parts, (whole, tuple(own[axis] for axis in whole.axes), Fraction(1))])
     return parts
 
 
-def _uncovered(part: Part) -> list[Part]:
-    """A product that hides the reciprocal root of a sum, taken apart."""
+def _by_hand(c: Calculus, part: Part) -> list[Part]:
+    """(c₁ Σ y² + c₂)^(-1/2) = (c₁ n)^(-1/2) / rms(y) with eps = c₂/(c₁ n)"""
+    node, labels, power = part
+    found = _root_mean_square(c, node) if power == Fraction(-1, 2) and isinstance(node.op, Sum) else None
+    if found is None:
+        return [part]
+    y, over, eps, factor = found
+    c.fire("1/rms by hand")
+    norm, own = c.sink(Rstd(over, eps), y), dict(zip(node.axes, labels, strict=True))
+    return [*_uncovered(c, (norm, tuple(own[axis] for axis in norm.axes), Fraction(1))), (c.number(factor), (), Fraction(1))]
+
+
+def _uncovered(c: Calculus, part: Part) -> list[Part]:
+    """A view, and a product that hides a norm, taken apart."""
     node, labels, power = part
     op = node.op
-    if not isinstance(op, Contract) or op.bound or op.coef != ONE or power.denominator != 1:
+    if not isinstance(op, Contract) or op.bound or (power.denominator != 1 and not op.renames):
         return [part]
-    hidden = [isinstance(arg.op, Sum) and operand.power * power == Fraction(-1, 2) for arg, operand in zip(node.args, op.operands, strict=True)]
-    if not any(hidden):
+    inner = list(zip(node.args, op.operands, strict=True))
+    roots = (isinstance(arg.op, Sum) and operand.power * power == Fraction(-1, 2) for arg, operand in inner)
+    if not op.renames and not any(isinstance(arg.op, Rstd) for arg in node.args) and not any(roots):
         return [part]
     own = dict(zip(node.axes, labels, strict=True))
-    inner = zip(node.args, op.operands, strict=True)
-    return [(arg, tuple(own[label] for label in operand.labels if isinstance(label, Axis)), operand.power * power) for arg, operand in inner]
+    pieces = [(arg, tuple(own[label] for label in operand.labels if isinstance(label, Axis)), operand.power * power) for arg, operand in inner]
+    number = [] if op.coef == ONE else [(c.number(op.coef), (), power)]
+    return [*number, *(found for piece in pieces for found in _uncovered(c, piece))]
 
 
 def _root_mean_square(c: Calculus, node: Node) -> tuple[Node, tuple[Axis, ...], Fraction, Monomial] | None:
@@ -239,7 +263,7 @@ def _root_mean_square(c: Calculus, node: Node) -> tuple[Node, tuple[Axis, ...], 
 def _finished(c: Calculus, coef: Monomial, parts: list[Part]) -> Node:
     if coef == ONE and len(parts) == 1 and parts[0][2] == 1 and parts[0][1] == parts[0][0].axes:
         return parts[0][0]
-    view = _viewed(parts)
+    view = _viewed(coef, parts)
     if view is not None:
         over, inner = view
         c.fire("sink view")
@@ -248,11 +272,11 @@ def _finished(c: Calculus, coef: Monomial, parts: list[Part]) -> Node:
     return c.node(Contract(coef, tuple(Operand(labels, power) for _, labels, power in parts)), *(node for node, _, _ in parts))
 
 
-def _viewed(parts: list[Part]) -> tuple[Axis, list[Part]] | None:
+def _viewed(coef: Monomial, parts: list[Part]) -> tuple[Axis, list[Part]] | None:
     """The context and the product without it, where every operand that has it sees its own token through it, and no other token is there."""
     labels = {label for _, own, _ in parts for label in own}
     contexts = [label for label in labels if isinstance(label, Axis) and label.role is Role.CONTEXT]
-    if len(contexts) != 1 or SEQ in labels or (len(parts) == 1 and parts[0][2] == 1 and _only_renames(parts[0])):
+    if len(contexts) != 1 or SEQ in labels or (coef == ONE and len(parts) == 1 and parts[0][2] == 1 and _only_renames(parts[0])):
         return None
     (over,) = contexts
     inner: list[Part] = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mptc.derive import exponents
 from mptc.ir.axis import SEQ, Axis, Role
-from mptc.ir.node import Node
+from mptc.ir.node import Node, Op
 from mptc.ir.number import ONE, ZERO, Monomial
 from mptc.ops.contract import Contract, Sum
 from mptc.ops.reduce import Lse, Softmax
@@ -32,7 +32,18 @@ def terms_of(c: Calculus, node: Node) -> list[Term]:
             return _times(op.coef, terms_of(c, node.args[0]))
         parts = [(arg, operand.labels, operand.power) for arg, operand in zip(node.args, op.operands, strict=True)]
         return [(op.coef, c.contract(ONE, parts))]
-    return [(ONE, node)]
+    return _seen(c, op, node) or [(ONE, node)]
+
+
+def _seen(c: Calculus, op: Op, node: Node) -> list[Term]:
+    """A number before what is seen, as one before the view of it."""
+    if not isinstance(op, Contract) or not op.renames:
+        return []
+    inner, arrows = terms_of(c, node.args[0]), dict(zip(node.args[0].axes, op.operands[0].labels, strict=True))
+    if len(inner) != 1 or inner[0][0] == ONE:
+        return []
+    ((coef, term),) = inner
+    return [(coef, c.rename(term, {axis: label for axis, label in arrows.items() if isinstance(label, Axis)}))]
 
 
 def _times(coef: Monomial, terms: Iterable[Term]) -> list[Term]:
@@ -43,15 +54,23 @@ def add(c: Calculus, terms: Iterable[Term]) -> Node:
     """Equal terms collected, none 0, sorted; the first one's coefficient in front."""
     collected: dict[Node, Monomial] = {}
     for coef, node in terms:
-        for factor, part in terms_of(c, node):
+        found = terms_of(c, node)
+        if len(found) > 1:
+            c.fire("sum in a sum")
+        for factor, part in found:
             total = coef * factor
-            collected[part] = _plus(c, collected[part], total) if part in collected else total
+            if part in collected:
+                c.fire("equal terms")
+                total = _plus(c, collected[part], total)
+            collected[part] = total
     kept = sorted(((node, coef) for node, coef in collected.items() if coef.rational), key=lambda item: c.key(item[0]))
     if not kept:
         return c.number(ZERO)
     if len(kept) == 1:
         return c.scale(kept[0][1], kept[0][0])
     front = kept[0][1]
+    if front != ONE:
+        c.fire("number out of a sum")
     inner = [(coef if front == ONE else coef.over(front), node) for node, coef in kept]
     result = c.sink(Sum(tuple(coef for coef, _ in inner)), *(node for _, node in inner))
     return result if front == ONE else c.scale(front, result)
@@ -84,6 +103,7 @@ def lse(c: Calculus, op: Lse, value: Node, *mask: Node) -> Node:
         c.fire("shift out of log-sum-exp")
     lost = [axis for axis in op.over if not any(axis in term.axes for _, term in inside)]
     if lost:
+        c.fire("log of how many")
         hidden = [one for one in mask if set(one.axes) & set(lost)]
         count = [(one, tuple(_bind(axis, op.over) for axis in one.axes), Fraction(1)) for one in hidden]
         size = ONE
