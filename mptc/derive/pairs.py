@@ -8,7 +8,8 @@ from mptc.ir.node import Node
 from mptc.ops.reduce import Softmax
 from mptc.ops.region import everything
 from mptc.passes.remade import remade
-from mptc.passes.rows import Pairs, Turned
+from mptc.passes.rows import Pairs
+from mptc.passes.turned import Turned
 from mptc.source.text import Span
 
 

@@ -102,7 +102,7 @@ def flatten(c: Calculus, coef: Monomial, parts: list[Part], taken: Iterable[Labe
             coef = coef * factor
             continue
         if not whole:
-            if factor is not None and factor != ONE and op.coef.rational > 0:
+            if factor is not None and factor != ONE:
                 coef = coef * factor
                 c.fire("number out of a power")
                 pending.append((c.scale(_inverse(op.coef), node), labels, power))

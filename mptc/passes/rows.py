@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 
 from mptc.ir.axis import SEQ, Axis, Role
 from mptc.ir.node import Node, make
@@ -18,7 +17,7 @@ from mptc.ir.program import Program
 from mptc.ops.chance import Dropout
 from mptc.ops.choose import Entry, Lookup
 from mptc.ops.compare import Compare, Extreme, Where
-from mptc.ops.contract import Contract, Label, Operand, Sum, contract, number, renamed, total
+from mptc.ops.contract import Contract, Label, Operand, Sum, number, renamed, total
 from mptc.ops.elementwise import Map
 from mptc.ops.leaf import Mask, Position, fresh
 from mptc.ops.norm import Rms, Rstd
@@ -28,10 +27,10 @@ from mptc.ops.stream import Stream
 from mptc.passes.asked import Needs
 from mptc.passes.remade import Remaker, remade
 from mptc.passes.scopes import Scopes
+from mptc.passes.turned import Turned
 from mptc.passes.until import Until, along, until
 
 POINTWISE = (Sum, Map, Compare, Extreme, Where, Dropout, Mask)
-Part = tuple[Node, tuple[Label, ...], Fraction]
 ALONG = (Softmax, Lse, Max, Rms, Rstd)  # `over` some axes, along all others one by one
 
 
@@ -53,24 +52,6 @@ def is_pair(node: Node) -> bool:
 
 
 # -- what goes into regions ------------------------------------------------------------------------------
-
-
-class Turned(Remaker):
-    """A product of what is seen from the other side (the tokens that are seen called `seq`, those that ask `seq'`) is one of that as it was."""
-
-    def made(self, node: Node) -> Node:
-        op = node.op
-        if not isinstance(op, Contract) or op.renames:
-            return super().made(node)
-        parts: list[Part] = []
-        for arg, operand in zip(node.args, op.operands, strict=True):
-            labels = operand.labels
-            while isinstance(arg.op, Contract) and arg.op.renames and any(axis.role is Role.TOKEN and axis != SEQ for axis in arg.axes):
-                back = dict(zip(arg.axes, labels, strict=True))
-                labels = tuple(back[own] for own in arg.op.operands[0].labels if isinstance(own, Axis))
-                (arg,) = arg.args
-            parts.append((self.new[arg], labels, operand.power))
-        return super().made(node) if all(part[0] is self.new[arg] for part, arg in zip(parts, node.args, strict=True)) else contract(op.coef, parts)
 
 
 class Pairs:

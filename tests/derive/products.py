@@ -89,7 +89,10 @@ rule(
 )
 rule(
     "number out of a power",
-    holds=lambda v: (power(times(4, positive(v, "x", D), positive(v, "y", D)), HALF), times(2, power(product(v("x"), v("y")), HALF))),
+    holds=(
+        lambda v: (power(times(4, positive(v, "x", D), positive(v, "y", D)), HALF), times(2, power(product(v("x"), v("y")), HALF))),
+        lambda v: (power(times(-2, squares(v("x", D))), MINUS), times(-HALF, power(squares(v("x")), MINUS))),
+    ),
     refuses=lambda v: (power(times(-4, v("x", D, low=-2, high=-1)), HALF), times(2, power(v("x"), HALF))),
 )
 rule(
@@ -122,7 +125,7 @@ rule(
     ),
     refuses=(
         lambda v: (power(plus(mean_square(v("x", D), 4), EPS), -HALF), rstd(v("x"))),
-        lambda v: (power(minus(mean_square(v("x", D, low=1)), EPS), -HALF), rstd(v("x"))),  # no eps below 0
+        lambda v: (power(minus(mean_square(v("x", D, low=1)), EPS), -HALF), make(Rstd((D,), Fraction(-1, 10)), v("x"))),  # no eps below 0
     ),
 )
 rule(

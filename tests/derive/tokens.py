@@ -32,6 +32,7 @@ rule(
     ),
     refuses=(
         lambda v: (apply("tanh", product(seen(v("x", SEQ, D)), v("y", SEQ))), seen(apply("tanh", product(v("x"), v("y"))))),  # who sees takes part
+        lambda v: (plus(seen(v("x", SEQ, D)), v("y", SEQ)), seen(plus(v("x"), v("y")))),
         lambda v: (lse(CTX, seen(v("x", SEQ))), lse(SEQ, v("x"))),  # it is what is seen that is reduced
     ),
     alike=PAIRED,

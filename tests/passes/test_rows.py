@@ -7,6 +7,9 @@ import math
 import pytest
 import torch
 
+from mptc.compile import check
+from mptc.source.diagnostic import Diagnostics
+from mptc.source.text import Source
 from tests.differential import Spec, Watch, agree, compiled
 
 FRAME = """
@@ -57,9 +60,13 @@ BOTH = {
 }
 PLACES = {name: FRAME.format(view="past", kind="", energy=SCORES["soft cap"], body=body) for name, body in BODIES.items()}
 OWN = {
-    "both sides (Hoover et al., arXiv 2302.07253)": FRAME.format(
-        view="all", kind="bidirectional", energy="minimize -sum[head](logsumexp[ctx](sum[key](q * all(W_k @ x))))", body=STEP
-    )
+    f"both sides (Hoover et al., arXiv 2302.07253){name}": FRAME.format(view="all", kind="bidirectional", energy=energy, body=STEP)
+    for name, energy in {
+        "": "minimize -sum[head](logsumexp[ctx](sum[key](q * all(W_k @ x))))",
+        ", soft cap": "minimize -sum[head](logsumexp[ctx](5 * tanh(sum[key](q * all(W_k @ x)) / 5)))",
+        ", of distances": "u = sum[key]((q - rms[key](all(W_k @ x)))^2)\n  minimize sum[head](mean[ctx](sqrt(1 + u) * (1 - exp(-u))))",
+        ", over heads": "minimize -logsumexp[ctx](sum[head](softmax[head](tanh(sum[key](q * all(W_k @ x)))) * rate))",
+    }.items()
 }
 NEAR = {"near ones": CAUSAL["soft cap"].replace("past(W_k @ c)", "window(W_k @ c, 3)")}
 TEXTS = {**CAUSAL, **BOTH, **PLACES, **OWN, **NEAR}
@@ -78,6 +85,12 @@ def test_linear_in_memory(name: str) -> None:
     """The largest tensor that any operator returns, forward or backward, grows as the length does."""
     made = compiled(TEXTS[name])
     assert largest(made, 1024) <= 2.01 * largest(made, 512)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_check_warns_of_none(name: str) -> None:
+    check(Source("spec.mpt", TEXTS[name]), diagnostics := Diagnostics())
+    assert not any(one.code == "W0601" for one in diagnostics.found)
 
 
 def test_4096_tokens() -> None:
