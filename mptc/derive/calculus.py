@@ -61,6 +61,7 @@ class Calculus:
         self.sizes = sizes
         self.memories = memories or {}
         self.names: dict[Node, str] = {}  # what the spec calls a canonical node, the view around it apart
+        self.scales: dict[Node, Monomial | None] = {}  # what the spec's value is times such a node, where it is not 1; None: something learned
         self.spans: dict[Node, Span] = {}
         self.written: Mapping[Node, str] = names or {}  # what it calls a raw one
         self._places: Mapping[Node, Span] = spans or {}
@@ -244,7 +245,11 @@ class Calculus:
     def _remember(self, raw: Node, made: Node) -> None:
         """A name belongs to what is inside the view: the spec's `k = W_k @ c` is the key of every token."""
         if raw in self.written:
-            self.names.setdefault(unscaled(bare(made)), self.written[raw])
+            whole = bare(made)
+            core = unscaled(whole)
+            if core not in self.names and core is not whole:
+                self.scales[core] = whole.op.coef if isinstance(whole.op, Contract) and len(whole.args) == 1 else None
+            self.names.setdefault(core, self.written[raw])
         if raw in self._places:
             self.spans.setdefault(bare(made), self._places[raw])
 
@@ -285,10 +290,16 @@ class Calculus:
 
     def call_alike(self, old: Node, new: Node) -> None:
         """What stands in the place of a named node has its name."""
-        if bare(old) in self.names:
-            self.names.setdefault(bare(new), self.names[bare(old)])
+        self.named_like(bare(old), bare(new))
         if bare(old) in self.spans:
             self.spans.setdefault(bare(new), self.spans[bare(old)])
+
+    def named_like(self, old: Node, new: Node) -> None:
+        """The same value, and so the same name."""
+        if old in self.names and new not in self.names:
+            self.names[new] = self.names[old]
+            if old in self.scales:
+                self.scales[new] = self.scales[old]
 
 
 def unviewed(node: Node, over: Axis) -> Node | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-from mptc.ir.axis import Axis, Role
+from mptc.ir.axis import CTX, SEQ, Axis, Role
 from mptc.ir.node import Node
-from mptc.ir.number import ONE, Monomial
-from mptc.ops.compare import Compare
+from mptc.ir.number import ONE, ZERO, Monomial
+from mptc.ops.compare import Compare, Where
 from mptc.ops.concat import Concat, Slice
-from mptc.ops.contract import Contract, Sum
+from mptc.ops.contract import Contract, Label, Sum
 from mptc.ops.contract_text import is_constant
 from mptc.ops.elementwise import Map
 from mptc.ops.leaf import Formal, Index, Input, Length, Mask, Param, Position
@@ -20,16 +20,20 @@ from mptc.ops.rotary import Rope
 from mptc.ops.stream import Stream
 from mptc.ops.view import Hold, Limit, View
 
+NOTHING: Mapping[Node, Monomial | None] = {}
 SEER = "ij"  # the token that sees, and the one seen
 ADD, TIMES, CHAIN, CALL = 0, 1, 2, 3  # a + b, a ⊙ b, W x and Σ …, f(x)
 POWERS = str.maketrans("-/0123456789", "⁻ᐟ⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Equations:
-    """Writes nodes; those that have a name are written by it (and listed in `used`), all but the one asked for."""
+    """Writes nodes; those that have a name are written by it (and listed in `used`), all but the one asked for.
 
-    def __init__(self, names: Mapping[Node, str]) -> None:
-        self.names = names
+    `scales`: of a name, the number that its value is times the node (see `Calculus`); what is scaled by something learned is written out.
+    """
+
+    def __init__(self, names: Mapping[Node, str], scales: Mapping[Node, Monomial | None] = NOTHING) -> None:
+        self.names, self.scales = names, scales
         self.used: list[Node] = []
 
     def of(self, node: Node, token: str = SEER) -> str:
@@ -37,13 +41,33 @@ class Equations:
 
     def text(self, node: Node, token: str, at: int) -> str:
         """A part of an equation, in parentheses where it binds more loosely than `at`."""
-        node, token = self._entered(node, token)
-        if node in self.names and not isinstance(node.op, Param):
-            if node not in self.used and not isinstance(node.op, Formal):
-                self.used.append(node)
-            return self.names[node] + (letters(node, token) if not self.names[node].endswith(")") else "")
-        code, level = self._written(node, token)
+        code, level = self._text(*self._entered(node, token))
         return code if level >= at else f"({code})"
+
+    def _text(self, node: Node, token: str) -> tuple[str, int]:
+        if node not in self.names or isinstance(node.op, Param) or self.scales.get(node, ONE) is None:
+            return self._written(node, token)
+        scale, code = self.scales.get(node) or ONE, self._named(node, token)
+        return (code, CALL) if scale == ONE else (scaled(ONE.over(scale), code), TIMES)
+
+    def _named(self, node: Node, token: str) -> str:
+        if node not in self.used and not isinstance(node.op, Formal):
+            self.used.append(node)
+        return self.names[node] + (letters(node, token) if not self.names[node].endswith(")") else "")
+
+    def _pulled(self, node: Node, token: str, power: Fraction = Fraction(1)) -> tuple[Monomial, str]:
+        """A factor, and the number that comes out of it: of 30 (s / 30), with s a name, nothing is left but s."""
+        inner, own = self._entered(node, token)
+        scale = self.scales.get(inner) if inner in self.names else None
+        factor = None if scale is None else ONE.over(scale).power(power)
+        if factor is None or scale is None:
+            return ONE, self._power(self.text(node, token, TIMES if power == 1 else CALL), power)
+        return factor, self._power(self._named(inner, own), power)
+
+    def _power(self, code: str, power: Fraction) -> str:
+        if power == Fraction(1, 2):
+            return f"√{code}"
+        return code if power == 1 else f"{code}{str(power).translate(POWERS)}"
 
     def _entered(self, node: Node, token: str) -> tuple[Node, str]:
         """What is inside a view, where j is the token whose value it is."""
@@ -73,20 +97,34 @@ class Equations:
                 return self._stream(node, token)
             case Lse() | Softmax() | Max():
                 return self._reduction(node, token)
-            case GainedRms():
-                return f"{self.text(node.args[1], token, TIMES)} ⊙ rms({self.text(node.args[0], token, ADD)})", TIMES
-            case Rms():
-                return f"rms({self.text(node.args[0], token, ADD)})", CALL
-            case Rstd():
-                return f"1/rms({self.text(node.args[0], token, ADD)})", CALL
-            case Compare(sign=sign):
-                return f"({self.text(node.args[0], token, ADD)} {sign} {self.text(node.args[1], token, ADD)})", CALL
+            case GainedRms() | Rms() | Rstd():
+                return self._norm(node, token)
+            case Compare() | Where() | Mask():
+                return self._condition(node, token)
             case Concat():
                 return f"[{'; '.join(self.text(arg, token, ADD) for arg in node.args)}]", CALL
             case Slice(part=part):
                 return f"({self.text(node.args[0], token, ADD)})[{part}]", CALL
             case _:
                 return f"{node.op.name}({', '.join(self.text(arg, token, ADD) for arg in node.args)})", CALL
+
+    def _norm(self, node: Node, token: str) -> tuple[str, int]:
+        """`rms` as the language has it: what is added below the root is said where it is not what `rms` adds by itself."""
+        op, inner = node.op, node.args[0]
+        assert isinstance(op, GainedRms | Rms | Rstd)
+        if isinstance(op, Rstd):
+            return f"1/√(mean({self.text(inner, token, CALL)}²) + {float(op.eps):g})", TIMES
+        said = "" if op.eps == Rms(()).eps else f", eps={float(op.eps):g}"
+        code = f"rms({self.text(inner, token, ADD)}{said})"
+        return (code, CALL) if isinstance(op, Rms) else (f"{self.text(node.args[1], token, TIMES)} ⊙ {code}", TIMES)
+
+    def _condition(self, node: Node, token: str) -> tuple[str, int]:
+        if isinstance(node.op, Mask):
+            return f"({tokens_seen(node, token)})", CALL
+        parts = [self.text(arg, token, ADD) for arg in node.args]
+        if isinstance(node.op, Compare):
+            return f"({parts[0]} {node.op.sign} {parts[1]})", CALL
+        return f"where({', '.join(parts)})", CALL
 
     def _leaf(self, node: Node, token: str) -> str:
         match node.op:
@@ -99,13 +137,15 @@ class Equations:
             case Index(axis=axis):
                 return token[1] if axis.role is Role.CONTEXT else f"index({axis})"
             case _:
-                return "n"
+                assert isinstance(node.op, Length)
+                return count(node.op.axis)
 
     def _sum(self, node: Node, token: str) -> str:
         assert isinstance(node.op, Sum)
         result = ""
-        terms = [scaled(coef, self.text(arg, token, TIMES)) for coef, arg in zip(node.op.coefs, node.args, strict=True)]
-        for term in sorted(terms, key=lambda term: term.startswith("(−∂")):
+        pulled = [(coef, *self._pulled(arg, token)) for coef, arg in zip(node.op.coefs, node.args, strict=True)]
+        terms = [scaled(coef * factor, code) for coef, factor, code in pulled]
+        for term in sorted(terms, key=lambda term: term.lstrip("−").startswith(("(−∂", "(∂"))):
             sign, term = ("−", term[1:]) if term.startswith("−") else ("", term)
             result += f" {sign or '+'} {term}" if result else sign + term
         return result
@@ -116,35 +156,45 @@ class Equations:
         if not node.args:
             return number(op.coef), TIMES
         over = [axis for label, axis in op.label_axes(arg.type for arg in node.args).items() if isinstance(label, int)]
-        tokens = [axis for axis in over if axis.role is not Role.DIM]
-        masks = [arg for part in node.args for arg in (part, *part.args[1:]) if isinstance(part.op, Mask | Softmax)]
-        token = token[::-1] if any(axis.role is Role.TOKEN for axis in tokens) else token  # summed over those who see
-        summed = token[0] if any(axis.role is Role.TOKEN for axis in tokens) else token[1]
-        seen = next((tokens_seen(mask, token) for mask in masks if isinstance(mask.op, Mask)), summed)
-        coef = op.coef
-        for operand, value in zip(op.operands, map(_number, node.args), strict=True):
-            factor = None if value is None else value.power(operand.power)
+        tokens = [self._token(node, place, token) for place in range(len(node.args))]
+        if op.renames:
+            return self._text(*self._entered(node.args[0], tokens[0]))
+        summed = sorted({letter for letter, label in _labelled(node, token) if isinstance(label, int)})
+        coef, factors, marks = op.coef, [], []
+        for place in sorted(range(len(node.args)), key=lambda place: not _weighs(node.args[place])):
+            arg, power = node.args[place], op.operands[place].power
+            mask = _hides(arg) if summed else None
+            marks += [] if mask is None else [tokens_seen(mask, tokens[place])]
+            arg = arg.args[1] if summed and isinstance(arg.op, Where) and _hides(arg) is not None else arg
+            value = _number(arg)
+            factor, code = (value.power(power), "") if value is not None else (None, "")
+            if factor is None and not (isinstance(arg.op, Mask) and summed):
+                factor, code = self._pulled(arg, tokens[place], power)
             coef = coef if factor is None else coef * factor
-        both = sorted(zip(node.args, op.operands, strict=True), key=lambda pair: not isinstance(pair[0].op, Softmax))
-        parts = [(arg, operand.power) for arg, operand in both if not (isinstance(arg.op, Mask) and tokens) and _number(arg) is None]
-        matrix = self._matrix(node, over, token) if len(parts) == 2 and not tokens else None
+            factors += [code] if code else []
+        matrix = self._matrix(node, over, tokens) if len(factors) == len(node.args) == 2 and not summed else None
         if matrix is not None:
-            return scaled(coef, matrix), CHAIN if coef == ONE else TIMES
-        if not parts:
-            return number(coef), TIMES
-        factors = sorted((self._factor(arg, power, token) for arg, power in parts), key=lambda factor: factor.startswith(("Σ", "log")))
+            return scaled(op.coef, matrix), CHAIN if op.coef == ONE else TIMES
         dims = [str(axis) for axis in over if axis.role is Role.DIM]
-        marks = ([f"Σ_{seen}"] if tokens else []) + ([f"Σ_{','.join(dims)}"] if dims else [])
-        product = (" " if over else " ⊙ ").join(factors)
-        return scaled(coef, " ".join([*marks, product]) if factors else " ".join([*marks, "1"])), CHAIN if marks and coef == ONE else TIMES
+        sums = [f"Σ_{marks[0] if marks else ','.join(summed)}"] if summed else []
+        sums += [f"Σ_{','.join(dims)}"] if dims else []
+        if not factors and not sums:
+            return number(coef), TIMES
+        factors.sort(key=lambda factor: factor.startswith(("Σ", "log")))
+        product = (" " if over else " ⊙ ").join(factors) or "1"
+        return scaled(coef, " ".join([*sums, product])), CHAIN if sums and coef == ONE else TIMES
 
-    def _factor(self, node: Node, power: Fraction, token: str) -> str:
-        code = self.text(node, token, TIMES if power == 1 else CALL)
-        if power == Fraction(1, 2):
-            return f"√{code}"
-        return code if power == 1 else f"{code}{str(power).translate(POWERS)}"
+    def _token(self, node: Node, place: int, token: str) -> str:
+        """The letters of what an operand has itself, and of what it sees."""
+        arg, op = node.args[place], node.op
+        assert isinstance(op, Contract)
+        called = {label: letter for letter, label in _labelled(node, token)}
+        own = [called[label] for axis, label in zip(arg.axes, op.operands[place].labels, strict=True) if axis.role is Role.TOKEN]
+        seen = [called[label] for axis, label in zip(arg.axes, op.operands[place].labels, strict=True) if axis.role is Role.CONTEXT]
+        first = own[0] if own else next((letter for letter in token if letter not in seen[:1]), token[0])
+        return first + (seen[0] if seen else next((letter for letter in token[::-1] if letter != first), token[1]))
 
-    def _matrix(self, node: Node, over: list[Axis], token: str) -> str | None:
+    def _matrix(self, node: Node, over: list[Axis], tokens: list[str]) -> str | None:
         """W x and Wᵀ x, where one side is a parameter of which some axes are summed and the others new."""
         op = node.op
         assert isinstance(op, Contract)
@@ -158,7 +208,7 @@ class Equations:
             return None
         order = [dict(zip(weight.axes, labels, strict=True))[axis] for axis in weight.op.order]
         mark = "ᵀ" if len(order) > 1 and isinstance(order[0], int) else ""
-        return f"{self.text(weight, token, CALL)}{mark} {self.text(node.args[1 - place], token, CHAIN)}"
+        return f"{self.text(weight, tokens[place], CALL)}{mark} {self.text(node.args[1 - place], tokens[1 - place], CHAIN)}"
 
     def _stream(self, node: Node, token: str) -> tuple[str, int]:
         op = node.op
@@ -194,6 +244,41 @@ def tokens_seen(mask: Node, token: str) -> str:
     before = "" if mask.op.window is None else f"{here}−{mask.op.window}<"
     places = f"{before}{there}≤{here}" if mask.op.past else there
     return f"{places}, seen" if mask.args else places
+
+
+def count(axis: Axis) -> str:
+    """How many tokens there are along an axis."""
+    return "n" if axis in (SEQ, CTX) else f"n_{axis}"
+
+
+def _weighs(node: Node) -> bool:
+    """Whether a factor is softmax weights, or a product with them."""
+    op = node.op
+    return isinstance(op, Softmax) or (isinstance(op, Contract) and not op.bound and any(map(_weighs, node.args)))
+
+
+def _hides(node: Node) -> Node | None:
+    """The mask outside of which a factor is 0."""
+    op = node.op
+    if isinstance(op, Mask):
+        return node
+    if isinstance(op, Softmax):
+        return _hides(node.args[1]) if len(node.args) > 1 else None
+    if isinstance(op, Where) and _number(node.args[2]) == ZERO:
+        return _hides(node.args[0])
+    if isinstance(op, Contract) and not op.bound:
+        return next((mask for arg in node.args if (mask := _hides(arg)) is not None), None)
+    return None
+
+
+def _labelled(node: Node, token: str) -> list[tuple[str, Label]]:
+    """A letter for each label of tokens in a product: the result's own first, then what it sees, then what is summed."""
+    op = node.op
+    assert isinstance(op, Contract)
+    own = next((axis for axis in node.axes if axis.role is Role.TOKEN), SEQ)
+    labels = [label for label, axis in op.label_axes(arg.type for arg in node.args).items() if axis.role in (Role.TOKEN, Role.CONTEXT)]
+    others = sorted((label for label in labels if label != own), key=lambda label: (isinstance(label, int), str(label)))
+    return [*((token[0], label) for label in labels if label == own), *zip(f"{token[1]}lmnop", others, strict=False)]
 
 
 def has_token(node: Node) -> bool:
@@ -251,6 +336,7 @@ def _fraction(coef: Monomial) -> tuple[str, str]:
             side.append(str(value))
     for base, power in coef.powers:
         size = abs(power)
-        text = str(base) if size == 1 else f"√{base}" if size == Fraction(1, 2) else f"{base}{str(size).translate(POWERS)}"
+        name = count(base) if isinstance(base, Axis) and base.role is not Role.DIM else str(base)
+        text = name if size == 1 else f"√{name}" if size == Fraction(1, 2) else f"{name}{str(size).translate(POWERS)}"
         sides[power < 0].append(text)
     return " ".join(sides[0]), " ".join(sides[1]) if len(sides[1]) < 2 else f"({' '.join(sides[1])})"

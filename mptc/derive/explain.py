@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mptc.derive import Derived, step_of
@@ -15,7 +16,7 @@ from mptc.ir.node import Node, walk
 from mptc.ir.number import ONE
 from mptc.ir.program import Energy
 from mptc.ops.leaf import Formal
-from mptc.ops.region import everything
+from mptc.ops.region import Loop, Result, everything
 from mptc.source.text import Span
 
 
@@ -28,12 +29,13 @@ class Derivation:
     step: str
     where: tuple[tuple[str, str, str], ...]  # name, equation, axes
     layer: str | None
+    state: Node | None  # what the step goes into, as planned
 
 
 def derivations(derived: Derived) -> list[Derivation]:
     states: dict[tuple[str, int], Node] = {}
     for node in everything(derived.program.roots):  # the last value of a line is what the statement there updates
-        if node in derived.program.spans and node in derived.program.names and node.args:
+        if node in derived.program.spans and node in derived.program.names and node.args and not isinstance(node.op, Loop | Result):
             states[_line(derived.program.spans[node])] = node
     return [_derivation(derived, energy, states.get(_line(energy.used))) for energy in derived.program.energies]
 
@@ -42,26 +44,34 @@ def _derivation(derived: Derived, energy: Energy, state: Node | None) -> Derivat
     c = derived.calculus
     down = c.scale(-ONE, c.gradient_at(c.canonical(energy.value), c.canonical(energy.formals[0])))
     (step,) = Planner(c).plan([down])
-    written = Equations({node: name for node, name in c.written.items() if node is not energy.value})
+    written = Equations(_told_apart(energy, c.written))
     value = written.of(energy.value)
     where: list[tuple[str, str, str]] = []
     for node in written.used:  # grows while parts name further parts
         axes = ", ".join(str(axis) for axis in node.axes if axis.role is Role.DIM)
         where.append((f"{c.written[node]}{letters(node, SEER)}", written.of(node), f"[{axes}]"))
     layer = None if state is None else _layer(derived, energy, state)
-    return Derivation(energy, value, Equations(c.names).of(step), tuple(where), layer)
+    return Derivation(energy, value, Equations(_told_apart(energy, c.names), c.scales).of(step), tuple(where), layer, state)
+
+
+def _told_apart(energy: Energy, names: Mapping[Node, str]) -> dict[Node, str]:
+    """Names without those that blocks give to what they are called with, where the energy's own variables are called so."""
+    own = set(_labels(energy))
+    return {node: name for node, name in names.items() if node is not energy.value and (name not in own or isinstance(node.op, Formal))}
 
 
 def _layer(derived: Derived, energy: Energy, state: Node) -> str:
     """The update that the step goes into, as planned."""
     step = step_of(derived, energy)
     name = derived.program.names.get(state, "x")
-    stands = {} if step is None or step is state else {step: f"(−∂E/∂{_variable(energy)})"}
     terms = terms_of(derived.calculus, derived.calculus.canonical(energy.step))  # none where the step is 0
-    names = ChainMap(stands if terms and terms[0][0] == -ONE else {}, dict(derived.program.names))
+    sign = {-ONE: "−", ONE: ""}.get(terms[0][0]) if terms else None
+    stands = {} if step is None or step is state or sign is None else {step: f"({sign}∂E/∂{_variable(energy)})"}
+    names = ChainMap(stands, dict(derived.program.names))
+    scales = {node: scale for node, scale in derived.calculus.scales.items() if node not in stands}
     given = zip(_labels(energy), _arguments(derived, energy), strict=True)
-    at = [f"{label} = {names.get(arg) or Equations(names).of(arg)}" for label, arg in given]
-    return f"{name}_i ← {Equations(names).of(state)}   at {', '.join(at)}"
+    at = [f"{label} = {(names.get(arg) if arg not in scales else None) or Equations(names, scales).of(arg)}" for label, arg in given]
+    return f"{name}_i ← {Equations(names, scales).of(state)}   at {', '.join(at)}"
 
 
 def _arguments(derived: Derived, energy: Energy) -> list[Node]:
@@ -127,12 +137,11 @@ def layers(derived: Derived) -> tuple[dict[Node, list[str]], set[Node]]:
     seen: set[Node] = set()
     for one in derivations(derived):
         step = step_of(derived, one.energy)
-        if step is None:
-            continue
-        steps.add(step)
-        seen |= {derived.planned[arg] for arg in map(derived.calculus.canonical, one.energy.step.args) if arg in derived.planned}
+        ends = [node for node in (step, one.state) if node is not None][:1]  # a step whose terms went into a sum has no value of its own
+        steps |= {step} if step is not None else set()
+        seen |= set(walk(_arguments(derived, one.energy)))
         lines = [f"{_signature(one.energy)}: E = {one.value}", f"-∂E/∂{_variable(one.energy)} = {one.step}    {_short(one.energy.declared)}"]
-        inside = list(walk([step], seen))
+        inside = list(walk(ends, seen))
         seen |= set(inside)
         comments.update((node, lines) for node in inside if node.args)
     return comments, steps

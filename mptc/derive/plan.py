@@ -90,8 +90,7 @@ class Planner:
             else:
                 found = self._lower(node)
             self.planned[node] = found
-            if node in self.c.names:
-                self.c.names.setdefault(found, self.c.names[node])
+            self.c.named_like(node, found)
             if node in self.c.spans:
                 self.c.spans.setdefault(found, self.c.spans[node])
         return found

@@ -54,6 +54,8 @@ class Layer(nn.Module):
         W_up, W_gate = self.gated()
         gated_metric_scale, gated_metric_U = self.gated_metric()
         context = F.rms_norm(x, (32,), context_gain, eps=1e-06)                                       # [batch, seq, d]  cem_dlr.mpt:20
+        # interaction_diagonal(x | c): E = −√key Σ_head log Σ_j≤i exp(s_ij)
+        # -∂E/∂x = Σ_head (Σ_j≤i softmax_j≤i([q_i; x_i ⊙ diag]·[k_j; c_j] / √key) [k_j; c_j])[d] diag + W_qᵀ R_i⁻¹ (Σ_j≤i softmax_j≤i([q_i; x_i ⊙ diag]·[k_j; c_j] / √key) [k_j; c_j])[key]    cem.mpt:15
         k = rope(F.linear(context, W_k.flatten(0, 1)).unflatten(-1, (4, 8)).transpose(1, 2), rotation_8)  # [batch, head, seq, key]  cem.mpt:20
         value = torch.cat((context[:, None].expand(-1, 4, -1, -1), k), -1)                            # [batch, head, seq, d+key]
         for _ in range(2):

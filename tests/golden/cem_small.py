@@ -49,9 +49,9 @@ class Layer(nn.Module):
         scale, U = self.precondition()
         pre_gate_gain = self.pre_gate()
         W_up, W_gate = self.gated()
+        context = F.rms_norm(x, (64,), context_gain, eps=1e-06)                                       # [batch, seq, d]  cem_small.mpt:20
         # interaction(x | c): E = −√key Σ_head log Σ_j≤i exp(Σ_key q_i ⊙ k_j / √key)
         # -∂E/∂x = W_qᵀ R_i⁻¹ Σ_j≤i softmax_j≤i(q_i·k_j / √key) k_j    cem.mpt:6
-        context = F.rms_norm(x, (64,), context_gain, eps=1e-06)                                       # [batch, seq, d]  cem_small.mpt:20
         k = rope(F.linear(context, W_k.flatten(0, 1)).unflatten(-1, (2, 32)).transpose(1, 2), rotation_32)  # [batch, head, seq, key]  cem.mpt:10
         for _ in range(2):
             query = F.rms_norm(x, (64,), query_gain, eps=1e-06)                                       # [batch, seq, d]  cem_small.mpt:22

@@ -75,6 +75,8 @@ class Model(nn.Module):
         x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  energy_transformer.mpt:38
         for _ in range(4):
             g = center_bias + center_gain * F.rms_norm(x - x.mean(-1)[..., None], (64,), eps=1e-05)   # [batch, seq, d]  energy_transformer.mpt:40
+            # total(g): E = −√key Σ_head log Σ_j exp(Σ_key q_i ⊙ k_j / √key) − Σ_memory relu(Xi g_i)² / 2
+            # -∂E/∂g = Xiᵀ relu(Xi g_i) + W_qᵀ Σ_j softmax_j(Σ_key q_i k_j / √key) k_j + W_kᵀ Σ_j softmax_i(Σ_key q_j k_i / √key) q_j    energy_transformer.mpt:26
             value = F.linear(F.relu(F.linear(g, Xi)), Xi.T)                                           # [batch, seq, d]
             q = F.linear(g, W_q.flatten(0, 1)).unflatten(-1, (2, 32))                                 # [batch, seq, head, key]  energy_transformer.mpt:16
             k = F.linear(g, W_k.flatten(0, 1)).unflatten(-1, (2, 32))                                 # [batch, seq, head, key]  energy_transformer.mpt:17
