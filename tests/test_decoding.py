@@ -199,6 +199,9 @@ def test_mistakes_are_said() -> None:
         model(**given, cache=mptc.load(spec, variant=VARIANT, set={"depth": 1}).double().new_cache(batch=2))
     with pytest.raises(ValueError, match="for 1 sequences, and 2 go on"):
         model(**given, cache=model.new_cache())
+    for wrong in ({"batch": 0}, {"capacity": 0}, {"capacity": -1}):
+        with pytest.raises(ValueError, match="of one sequence and one token or more"):
+            model.new_cache(**wrong)
     kept = model.new_cache(batch=2, capacity=LENGTH + 3)
     model(**given, cache=kept)
     with pytest.raises(ValueError, match="holds 13 tokens of 16 at most; 13 more do not fit"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from mptc.build import build
 from mptc.model.resolve import resolve
@@ -93,3 +94,15 @@ def test_a_length_of_two_memories_is_refused() -> None:
 
 def test_the_sequence_has_no_index() -> None:
     assert refused("output y = x * index(seq)") == ["E0308"]
+
+
+def test_inputs_of_one_call_belong_together() -> None:
+    """Another batch, another length of the sequence or of a memory is an error, and is not broadcast."""
+    body = "input mask: [notes] per sequence\n  output y = x + sum[notes](memory * mask)"
+    text = f"context notes\ndim d = 4\nmodel m {{\n  input x: [d]\n  input memory: [notes, d] per sequence\n  {body}\n}}\n"
+    model, x, memory, mask = compiled(text).model, torch.randn(3, 5, 4).double(), torch.randn(3, 7, 4).double(), torch.ones(3, 7).double()
+    model(x, memory, mask)
+    with pytest.raises(ValueError, match=r"memory is \[3, notes, 4\]; a tensor of shape \[1, 7, 4\] was given"):
+        model(x, memory[:1], mask)
+    with pytest.raises(ValueError, match=r"mask is \[3, 7\]; a tensor of shape \[3, 1\] was given"):
+        model(x, memory, mask[:, :1])

@@ -116,7 +116,7 @@ class Equations:
             return f"1/√(mean({self.text(inner, token, CALL)}²) + {float(op.eps):g})", TIMES
         said = "" if op.eps == Rms(()).eps else f", eps={float(op.eps):g}"
         code = f"rms({self.text(inner, token, ADD)}{said})"
-        return (code, CALL) if isinstance(op, Rms) else (f"{self.text(node.args[1], token, TIMES)} ⊙ {code}", TIMES)
+        return (f"{self.text(node.args[1], token, TIMES)} ⊙ {code}", TIMES) if isinstance(op, GainedRms) else (code, CALL)
 
     def _condition(self, node: Node, token: str) -> tuple[str, int]:
         if isinstance(node.op, Mask):

@@ -115,3 +115,8 @@ SPECS = [path for folder in ("specs", "tests/energies") for path in sorted((ROOT
 def test_nothing_raw(path: Path) -> None:
     text = derivation(derived(path.read_text(), str(path), "tiny" if path.parent.name == "specs" else None))
     assert not [name for name in ("result(", "loop(", "mask(", "limit(", "hold(", "view(", "(1)⁻¹") if name in text], text
+
+
+def test_a_gain_is_part_of_the_norm() -> None:
+    energy = "param gain: [hidden]\n  minimize -sum[hidden]((gain * rms[hidden](W @ x)) * stop(W @ x))"
+    assert "gain ⊙ rms(W x_i)" in derivation(derived(FRAME.format(energy=energy, body=STEP, kind="")))

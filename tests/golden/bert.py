@@ -118,9 +118,9 @@ class Model(nn.Module):
         if _others:
             raise TypeError(f"bert takes tokens, segments, mask, targets, loss and probe; not {', '.join(_others)}")
         expect("tokens", tokens, "ids", "batch", "seq")
-        expect("segments", segments, "ids", "batch", "seq")
-        expect("mask", mask, "numbers", "batch", "seq")
-        expect("targets", targets, "ids", "batch", "seq")
+        expect("segments", segments, "ids", tokens.shape[0], tokens.shape[1])
+        expect("mask", mask, "numbers", tokens.shape[0], tokens.shape[1])
+        expect("targets", targets, "ids", tokens.shape[0], tokens.shape[1])
         batch, seq = tokens.shape[:2]
         position = torch.arange(seq, device=tokens.device)
         embedded_gain, embedded_bias = self.embedded()

@@ -223,8 +223,8 @@ class Model(nn.Module):
         if _others:
             raise TypeError(f"encoder_decoder takes tokens, source, mask, loss, probe and cache; not {', '.join(_others)}")
         expect("tokens", tokens, "ids", "batch", "seq")
-        expect("source", source, "ids", "batch", "src")
-        expect("mask", mask, "numbers", "batch", "src")
+        expect("source", source, "ids", tokens.shape[0], "src")
+        expect("mask", mask, "numbers", tokens.shape[0], source.shape[1])
         if cache is not None:
             if getattr(cache, "kind", None) != self.CACHE:
                 raise ValueError("this cache is of another model, or none; make one with new_cache()")
@@ -365,6 +365,8 @@ class Cache:
     """
 
     def __init__(self, kind: str, batch: int, capacity: int, dtype: torch.dtype | None, device: torch.device) -> None:
+        if batch < 1 or capacity < 1:
+            raise ValueError(f"a cache is of one sequence and one token or more; batch={batch}, capacity={capacity} were given")
         self.kind, self.batch, self.capacity, self.dtype = kind, batch, capacity, dtype
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
         self.path = ""

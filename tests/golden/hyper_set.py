@@ -66,7 +66,7 @@ class Model(nn.Module):
         if _others:
             raise TypeError(f"hyper_set takes tokens, targets, loss and probe; not {', '.join(_others)}")
         expect("tokens", tokens, "ids", "batch", "seq")
-        expect("targets", targets, "ids", "batch", "seq")
+        expect("targets", targets, "ids", tokens.shape[0], tokens.shape[1])
         refuse_padding(tokens, False, "tokens holds ids below 0: hyper_set would see this padding as tokens; declare `input mask: []` and view `only(all(h), all(mask))`")
         batch, seq = tokens.shape[:2]
         position = torch.arange(seq, device=tokens.device)

@@ -131,7 +131,7 @@ class Model(nn.Module):
         if _others:
             raise TypeError(f"mpt_multimodal takes tokens, z, loss, probe and cache; not {', '.join(_others)}")
         expect("tokens", tokens, "ids", "batch", "seq")
-        expect("z", z, "numbers", "batch", 6)
+        expect("z", z, "numbers", tokens.shape[0], 6)
         if cache is not None:
             if getattr(cache, "kind", None) != self.CACHE:
                 raise ValueError("this cache is of another model, or none; make one with new_cache()")
@@ -316,6 +316,8 @@ class Cache:
     """
 
     def __init__(self, kind: str, batch: int, capacity: int, dtype: torch.dtype | None, device: torch.device) -> None:
+        if batch < 1 or capacity < 1:
+            raise ValueError(f"a cache is of one sequence and one token or more; batch={batch}, capacity={capacity} were given")
         self.kind, self.batch, self.capacity, self.dtype = kind, batch, capacity, dtype
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
         self.path = ""

@@ -234,6 +234,8 @@ class Cache:
     """
 
     def __init__(self, kind: str, batch: int, capacity: int, dtype: torch.dtype | None, device: torch.device) -> None:
+        if batch < 1 or capacity < 1:
+            raise ValueError(f"a cache is of one sequence and one token or more; batch={batch}, capacity={capacity} were given")
         self.kind, self.batch, self.capacity, self.dtype = kind, batch, capacity, dtype
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
         self.path = ""

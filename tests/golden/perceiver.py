@@ -139,9 +139,9 @@ class Model(nn.Module):
         if _others:
             raise TypeError(f"perceiver takes asked, places, mask, answer, loss and probe; not {', '.join(_others)}")
         expect("asked", asked, "numbers", "batch", "seq", 12)
-        expect("places", places, "numbers", "batch", "src", 12)
-        expect("mask", mask, "numbers", "batch", "src")
-        expect("answer", answer, "ids", "batch", "seq")
+        expect("places", places, "numbers", asked.shape[0], "src", 12)
+        expect("mask", mask, "numbers", asked.shape[0], places.shape[1])
+        expect("answer", answer, "ids", asked.shape[0], asked.shape[1])
         batch, seq = asked.shape[:2]
         read_gain, read_bias = self.read()
         pre_first_gain, pre_first_bias = self.pre_first()

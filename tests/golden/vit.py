@@ -109,7 +109,7 @@ class Model(nn.Module):
         if _others:
             raise TypeError(f"vit takes patches, label, loss and probe; not {', '.join(_others)}")
         expect("patches", patches, "numbers", "batch", "seq", 48)
-        expect("label", label, "ids", "batch")
+        expect("label", label, "ids", patches.shape[0])
         batch, seq = patches.shape[:2]
         position = torch.arange(seq, device=patches.device)
         gain, bias = self.layernorm()

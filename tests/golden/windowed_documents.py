@@ -125,7 +125,7 @@ class Model(nn.Module):
         if _others:
             raise TypeError(f"windowed_documents takes tokens, doc, loss, probe and cache; not {', '.join(_others)}")
         expect("tokens", tokens, "ids", "batch", "seq")
-        expect("doc", doc, "ids", "batch", "seq")
+        expect("doc", doc, "ids", tokens.shape[0], tokens.shape[1])
         if cache is not None:
             if getattr(cache, "kind", None) != self.CACHE:
                 raise ValueError("this cache is of another model, or none; make one with new_cache()")
@@ -299,6 +299,8 @@ class Cache:
     """
 
     def __init__(self, kind: str, batch: int, capacity: int, dtype: torch.dtype | None, device: torch.device) -> None:
+        if batch < 1 or capacity < 1:
+            raise ValueError(f"a cache is of one sequence and one token or more; batch={batch}, capacity={capacity} were given")
         self.kind, self.batch, self.capacity, self.dtype = kind, batch, capacity, dtype
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
         self.path = ""

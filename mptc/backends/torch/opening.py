@@ -14,12 +14,15 @@ def refusal(program: Program, arguments: list[str], decodes: bool) -> list[str]:
     options = "loss, probe and cache" if decodes else "loss and probe"
     message = f"{program.name} takes {', '.join(arguments)}, {options}; not {{', '.join(_others)}}"
     lines = ["if _others:", f'    raise TypeError(f"{message}")']
+    known: dict[str, str] = {}  # lengths that an input has told: those after it are as long
     for node in program.inputs:
         assert isinstance(node.op, Input)
         sizes = ["batch", *(["seq"] if node.op.per_token else ()), *(program.sizes.get(axis, str(axis)) for axis in node.op.order)]
-        given = ", ".join(f'"{size}"' if isinstance(size, str) else str(size) for size in sizes)
+        label = node.op.label
+        given = ", ".join(known.get(size, f'"{size}"') if isinstance(size, str) else str(size) for size in sizes)
+        known = {size: f"{label}.shape[{place}]" for place, size in enumerate(sizes) if isinstance(size, str)} | known
         kind = "ids" if node.op.kind is Kind.ID else "numbers"
-        lines.append(f'expect("{node.op.label}", {node.op.label}, "{kind}", {given})')
+        lines.append(f'expect("{label}", {label}, "{kind}", {given})')
     return lines
 
 
