@@ -176,6 +176,39 @@ def gated(speller: Speller) -> str:
     return model(["param W_up: [hidden, d]", "param W_gate: [hidden, d]", *statements, f"minimize {energy}"], "c: [d]", "h")
 
 
+# -- a norm by hand and a capped score ---------------------------------------------------------------------------
+
+
+def normed(speller: Speller, value: str) -> str:
+    """rms over `key`, with what it adds below the root."""
+    squares = speller.one(f"mean[key]({value}^2)", f"(sum[key]({value} * {value}) / key)", f"(key^-1 * sum[key]({value}^2))")
+    below = speller.one(f"{squares} + 1e-6", f"1e-6 + {squares}")
+    root = speller.one(f"sqrt({below})", f"({below})^0.5")
+    by_hand = speller.one(f"{value} / {root}", f"1 / {root} * {value}", f"{value} * ({below})^-0.5", f"rsqrt({below}) * {value}")
+    return speller.one(f"rms[key]({value})", f"({by_hand})")
+
+
+def capped(speller: Speller) -> str:
+    """30 tanh(s / 30) under a log-sum-exp; what is bound to names, in what order it is added, and what it is called is not to show."""
+    q, k = speller.one("q", "queries"), speller.one("k", "seen")
+    named = speller.one("s", "score")
+    product = f"sum[key]({speller.product(q, k)})"
+    inner = speller.one(f"{product} / 30", f"{product} * (1 / 30)", f"sum[key]({q} * ({k} / 30))", f"key * mean[key]({speller.product(q, k)}) / 30")
+    cap = speller.one(f"30 * tanh({inner})", f"tanh({inner}) / (1 / 30)", f"-30 * -tanh({inner})")
+    statements = [f"{q} = {normed(speller, 'u')}", f"{k} = {speller.linear('W_k', 'c', 'd')}"]
+    if speller.maybe(0.5):
+        statements.reverse()
+    if speller.maybe(0.5):
+        statements.append(f"{named} = {cap}")
+        cap = named
+    value = speller.one(f"logsumexp[ctx]({cap})", f"log(sum[ctx](exp({cap})))", f"logsumexp[ctx]({cap} - 1) + 1")
+    first = speller.one(f"sum[head]({value})", f"head * mean[head]({value})")
+    second = speller.one("sum[d](x^2) / 2", "d * mean[d](0.5 * x * x)", "sum[d](x / 2 * x)")
+    energy = speller.one(f"{second} - {first}", f"-{first} + {second}", f"-({first} - {second})")
+    parameters = ["param W_q: [head, key, d]", "param W_k: [head, key, d]"]
+    return model([*parameters, f"u = {speller.linear('W_q', 'x', 'd')}", *statements, f"minimize {energy}"], "c: [ctx, d]", "past(h)")
+
+
 # -- what comes out -------------------------------------------------------------------------------------------
 
 
@@ -238,6 +271,10 @@ def test_interaction(temperature: str) -> None:
 
 def test_gated() -> None:
     judge(distinct(gated, COUNT))
+
+
+def test_capped() -> None:
+    judge(distinct(capped, COUNT))
 
 
 def test_temperatures_differ() -> None:
