@@ -274,7 +274,7 @@ def test_gated() -> None:
 
 
 def test_capped() -> None:
-    judge(distinct(capped, COUNT))
+    judge(distinct(capped, COUNT // 3))
 
 
 def test_temperatures_differ() -> None:
