@@ -66,13 +66,12 @@ def compile(
 ) -> Compiled | None:
     """The files of the targets asked for; None where `diagnostics` has errors."""
     from mptc.backends.kept import remark
-    from mptc.derive.decode import next_tokens
 
     derived = derived_from(source, diagnostics, settings, variant)
     if derived is None:
         return None
     name = derived.program.name
-    following = next_tokens(derived)
+    following = decoding(derived)
     texts = {f"{name}.py": torch_text(derived, following)} if "torch" in emit else {}
     return Compiled(name, texts, remark(following), onnx_graph(derived, following, diagnostics, deployment) if "onnx" in emit else None)
 
@@ -100,25 +99,36 @@ def derived_from(source: Source, diagnostics: Diagnostics, settings: Mapping[str
     return derived
 
 
-def torch_text(derived: Derived, following: Program | str | None = None, passes: Sequence[Pass] | None = None) -> str:
-    """`following`: what `next_tokens` finds, where that is known. `passes`: all of `mptc.passes`, unless it is told otherwise."""
-    from mptc.backends.torch import module
+def decoding(derived: Derived) -> Program | str:
+    """The program of the next tokens, or why there is none."""
     from mptc.derive.decode import next_tokens
+    from mptc.passes import SPARSE, applied
+
+    program = next_tokens(derived)
+    return program if isinstance(program, str) else applied(program, SPARSE)[0]
+
+
+def torch_text(derived: Derived, following: Program | str | None = None, passes: Sequence[Pass] | None = None) -> str:
+    """`following`: what `decoding` finds, where that is known. `passes`: all of `mptc.passes`, unless it is told otherwise."""
+    from mptc.backends.torch import module
     from mptc.derive.explain import layers
     from mptc.passes import PASSES, applied
 
     program, moved = applied(derived.program, PASSES if passes is None else passes)
     equations, steps = layers(derived)
     equations = {moved.get(node, node): lines for node, lines in equations.items()}
-    return module(program, equations, {moved.get(node, node) for node in steps}, following or next_tokens(derived))
+    return module(program, equations, {moved.get(node, node) for node in steps}, following or decoding(derived))
 
 
 def onnx_graph(derived: Derived, following: Program | str, diagnostics: Diagnostics, deployment: Deployment) -> Deployed | None:
     from mptc.backends.onnx import deployed
     from mptc.derive.explain import layers
+    from mptc.passes import SPARSE, applied
 
+    program, moved = applied(derived.program, SPARSE)
+    equations = {moved.get(node, node): lines for node, lines in layers(derived)[0].items()}
     try:
-        return deployed(derived.program, following, layers(derived)[0], deployment)
+        return deployed(program, following, equations, deployment)
     except TooLarge:
         diagnostics.add("E0902", derived.program.span, f"written out, the stacks and repeats of this model come to more than {MOST:,} steps")
     return None

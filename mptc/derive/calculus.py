@@ -32,7 +32,7 @@ from mptc.ops.compare import Compare
 from mptc.ops.contract import Contract, Label, Operand, Sum
 from mptc.ops.contract_text import is_constant
 from mptc.ops.elementwise import Map
-from mptc.ops.leaf import Formal, Index, Position
+from mptc.ops.leaf import Formal, Index, Mask, Position
 from mptc.ops.norm import Rms, Rstd
 from mptc.ops.reduce import Lse, Max, Softmax
 from mptc.ops.region import Derivative, Loop, Result
@@ -221,6 +221,8 @@ class Calculus:
                 return self.view(op, args[0])
             case Index():
                 return self.index(op.axis)
+            case Mask():
+                return self.sink(op, *dict.fromkeys(args))
             case _:
                 return self.sink(op, *args)
 

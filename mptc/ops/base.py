@@ -79,7 +79,7 @@ def is_truth(node: Node) -> bool:
     """Whether a value is a boolean where it is printed: a comparison or a mask, whoever sees it and from wherever."""
     while node.op.name in ("shift", "some") or getattr(node.op, "renames", False):
         node = getattr(node.op, "of", None) or node.args[0]
-    return node.op.name in ("compare", "mask")
+    return node.op.name in ("among", "compare", "mask")
 
 
 class OfIds(Operation, abstract=True):

@@ -60,7 +60,7 @@ def onnx_stream(self: Stream, site: OnnxSite) -> Value:
     query = expanded(site, site.values[0], _tokens(self.asker, heads, inner))  # what a memory asks may be the same for every sequence
     key, value = (laid(site, site.values[place], _tokens(self.token(node), key_heads, last)) for place, last in ((1, inner), (2, width)))
     counts = {"q_num_heads": volume(site, heads), "kv_num_heads": volume(site, key_heads)}
-    together = self.token(node) == SEQ  # as many keys as queries: runtimes differ in what `is_causal` means of others
+    together = self.token(node) in (SEQ, self.asker)  # as many keys as queries: runtimes differ in what `is_causal` means of others
     options: dict[str, Any] = {"scale": self.scale.evaluate(site.sizes) if static else 1.0, "is_causal": int(self.causal and together)}
     if site.wide != site.numbers:
         options["softmax_precision"] = site.wide
@@ -85,7 +85,7 @@ def _any(site: OnnxSite, name: str, places: list[int]) -> str:
 def _allowed(self: Stream, site: OnnxSite, heads: Order) -> list[str]:
     """What is added to the scores, or chooses among them: [.., heads, tokens, tokens] as `Attention` broadcasts it; its last two never are."""
     extra = [truth(site, value) if self.masked and place == len(site.values) - 1 else value for place, value in enumerate(site.values) if place > 2]
-    if self.causal and self.token(site.node) != SEQ:
+    if self.causal and self.token(site.node) not in (SEQ, self.asker):
         extra += backwards(site, self.over)
     if not extra:
         return []

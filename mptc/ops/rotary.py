@@ -21,9 +21,10 @@ from mptc.ops.site import OnnxSite, Site, Value
 
 
 def token_axis(axes: tuple[Axis, ...]) -> Axis:
-    """The axis of the token that a value belongs to: its own token, or the one viewed."""
+    """The axis of the token that a value belongs to: its own token, a chosen one, or the one viewed."""
     contexts = [axis for axis in axes if axis.role is Role.CONTEXT]
-    return SEQ if SEQ in axes or not contexts else contexts[0]
+    own = [axis for axis in axes if axis.role is Role.TOKEN]
+    return SEQ if SEQ in own or not own + contexts else (own + contexts)[0]
 
 
 def ones(like: Node) -> Node:

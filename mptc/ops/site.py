@@ -116,6 +116,9 @@ class OnnxSite(Protocol):
     def length(self, axis: Axis) -> str:
         """A vector of one int64: how long an axis is, for batch, tokens and contexts at run time."""
 
+    def measure(self, axis: Axis, name: str, place: int) -> None:
+        """From here on an axis is as long as a dimension of a tensor."""
+
     def positions(self, axis: Axis) -> Value:
         """Where the tokens along an axis stand, from 0 where nothing came before: whole numbers."""
 

@@ -39,13 +39,14 @@ class Stream(Operation):
 
     def infer(self, *types: Type) -> Type:
         query, key, value = (set(type_.axes) for type_ in types[:3])
-        token = self.over if self.over in key else SEQ
+        token = self.over if self.over in key else SEQ if SEQ in key else self.asker
         bias = set(types[3].axes) - {self.over} if self.biased else set()
         return Type(axes_of(((query | key - {token}) - set(self.inner)) | (value - {token}) | bias | {self.asker}))
 
     def token(self, node: Node) -> Axis:
-        """The axis of the tokens that are seen: those of the sequence, or a memory's own."""
-        return self.over if self.over in node.args[1].axes else SEQ
+        """The axis of the tokens that are seen: those of the sequence, a memory's own, or those that ask."""
+        key = node.args[1].axes
+        return self.over if self.over in key else SEQ if SEQ in key else self.asker
 
     def cost(self, node: Node, sizes: Sizes) -> float:
         query, key, token = {*node.args[0].axes}, {*node.args[1].axes}, self.token(node)
@@ -171,7 +172,7 @@ class Stream(Operation):
         options = []
         mask = site.node.args[-1] if self.masked else None
         if self.causal:
-            options.append("is_causal=True" if self.token(site.node) == SEQ else f"attn_mask={site.helper('seen')}")
+            options.append("is_causal=True" if self.token(site.node) in (SEQ, self.asker) else f"attn_mask={site.helper('seen')}")
         elif self.biased:
             bias = self._lined_up(site, 3, heads)
             options.append(f"attn_mask={bias}" if mask is None else f"attn_mask={bias}.masked_fill(~{self._lined_up(site, 4, heads)}, -torch.inf)")

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from mptc.ir.node import Node
 from mptc.ir.program import Program
 from mptc.ir.verify import verify
+from mptc.passes.chosen import chosen
+from mptc.passes.experts import experts
 from mptc.passes.rows import rows
 
 Moved = Mapping[Node, Node]
@@ -37,7 +39,11 @@ class Pass:
     run: Callable[[Program], tuple[Program, Moved]]
 
 
-PASSES = (Pass("rows", "pairs of tokens that no fused attention takes are computed for some of those that ask at a time", rows),)
+SPARSE = (
+    Pass("chosen", "what `on` asks for is computed for the chosen tokens alone", chosen),
+    Pass("experts", "experts that a token did not choose do not work for it", experts),
+)
+PASSES = (*SPARSE, Pass("rows", "pairs of tokens that no fused attention takes are computed for some of those that ask at a time", rows))
 
 
 def applied(program: Program, passes: Sequence[Pass] = PASSES) -> tuple[Program, dict[Node, Node]]:

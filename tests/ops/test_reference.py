@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mptc.backends.torch import helpers
+from mptc.backends.torch import chosen, helpers
 from mptc.backends.torch.function import AMBIENT, ambient_name
 from mptc.backends.torch.site import TorchSite
 from mptc.ir.axis import BATCH, SEQ, Role
@@ -23,7 +23,7 @@ from mptc.ops.sample import Sample
 from tests.ops.cases import SIZES, arrays, cases, node_of, reference, shape
 
 DIMS = {axis: size for axis, size in SIZES.items() if axis.role is Role.DIM}  # all that a generated module knows before it runs
-HELPERS = dict(inspect.getmembers(helpers, inspect.isfunction))
+HELPERS = dict(inspect.getmembers(helpers, inspect.isfunction) + inspect.getmembers(chosen, inspect.isfunction))
 
 
 @cases("reference")

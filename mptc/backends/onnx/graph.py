@@ -45,7 +45,7 @@ class Graph:
     """
 
     sizes: dict[Axis, int]
-    lengths: Mapping[Axis, tuple[str, int]]
+    lengths: dict[Axis, tuple[str, int]]
     numbers: int = onnx.TensorProto.FLOAT
     file: File | None = None
     nodes: list[Any] = field(default_factory=list)
@@ -226,6 +226,9 @@ class NodeSite:
 
     def length(self, axis: Axis) -> str:
         return self.graph.length(axis)
+
+    def measure(self, axis: Axis, name: str, place: int) -> None:
+        self.graph.lengths[axis] = (name, place)
 
     def positions(self, axis: Axis) -> Value:
         return self.graph.positions(axis)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from collections.abc import Mapping
 
 from mptc.backends.layout import Layout
@@ -94,7 +96,8 @@ def _page(program: Program, written: Module, model: Class, decoding: Program | s
         "refusal": refusal(program, model.arguments, next_ is not None),
         "undecodable": decoding if isinstance(decoding, str) else "",
         "kept": _kept(next_) if next_ else {},
-        "copies": any("copy(" in helper for helper in helpers),
+        "copies": any(re.search(r"\bcopy\(", helper) for helper in helpers),
+        "mathematics": any("math." in helper for helper in helpers),
         "checkpoints": any("checkpoint(" in helper for helper in helpers),
         "inputs": [(node.op.label, _type_text(node)) for node in program.inputs if isinstance(node.op, Input)],
         "outputs": [(output.name, _axes_text(output.order)) for output in program.outputs],

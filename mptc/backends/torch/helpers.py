@@ -221,65 +221,6 @@ def masked_softmax(scores: Tensor, mask: Tensor, dim: int | tuple[int, ...]) -> 
     return weights.masked_fill(~mask, 0.0)
 
 
-def among(by: Tensor, n: int, mask: Tensor | None = None, dims: int = 1) -> Tensor:
-    """Where a value is among the n largest along the last `dims` dimensions together, of those that the mask shows. Equal ones: the lower index."""
-    by = by.long() if by.dtype == torch.bool else by
-    if mask is not None:
-        by, mask = torch.broadcast_tensors(by, mask)
-        by = by.masked_fill(~mask, -torch.inf if by.is_floating_point() else torch.iinfo(by.dtype).min)
-    rows = by.detach().flatten(-dims)
-    if n >= rows.shape[-1]:
-        return torch.ones_like(by, dtype=torch.bool) if mask is None else mask
-    least = rows.topk(n, -1).values[..., -1:]
-    above, equal = rows > least, rows == least
-    chosen = (above | (equal & (equal.cumsum(-1) <= n - above.sum(-1, keepdim=True)))).view(by.shape)
-    return chosen if mask is None else chosen & mask
-
-
-def soft_top_k(scores: Tensor, keep: Tensor | float, eps: float, steps: int = 0, among: Tensor | None = None) -> Tensor:
-    """Soft top-k along the last dimension (arXiv 2304.04947): min(1, exp((s + a) / eps)), which sum to `keep`, for the largest; 0 for the others.
-
-    With m of them at 1, a / eps = ln(keep - m) - LSE of the others; m is the first that leaves the next at most at 1. Gradients flow through a, which
-    makes them the implicit ones. `steps`: the paper's dual updates instead. `among`: the tokens to choose from.
-    """
-    s = scores.to(torch.promote_types(scores.dtype, torch.float32)) / eps
-    s = s if among is None else s.masked_fill(~among, -torch.inf)
-    n, count = s.shape[-1], torch.arange(s.shape[-1], device=s.device)
-    keep = torch.as_tensor(keep, dtype=s.dtype, device=s.device).ceil()
-    values, order = s.detach().sort(dim=-1, descending=True, stable=True)
-    rank = order.argsort(-1)
-    if steps:
-        level = below = torch.zeros_like(s[..., :1])
-        for _ in range(steps):
-            level = keep.log() - torch.logsumexp(s + below, -1, keepdim=True)
-            below = (-s - level).clamp(max=0)
-        weights = (s + level + below).exp()
-    else:
-        left = keep - count
-        tails = values.flip(-1).logcumsumexp(-1).flip(-1)
-        at_one = ((values + left.clamp(min=1).log() - tails > 0) & (left > 0)).sum(-1, keepdim=True)
-        everything = keep >= (n if among is None else among.sum(-1, keepdim=True))
-        full = (rank < at_one) | everything
-        others = s.masked_fill(full & ~everything, -torch.inf)
-        level = (keep - at_one).clamp(min=1).log() - torch.logsumexp(others, -1, keepdim=True)
-        weights = torch.where(full, 1.0, (s + level).clamp(max=0).exp())
-    kept = rank < keep if among is None else (rank < keep) & among
-    return torch.where(kept, weights, 0.0).to(scores.dtype)
-
-
-def load_balance(p: Tensor, w: Tensor, *conditions: Tensor) -> Tensor:
-    """size of the last dimension * Σ (share of all choices w != 0) (mean of p), over the tokens [batch, seq, ...] that count."""
-    counts = torch.ones((), device=p.device, dtype=torch.bool)
-    for condition in conditions:
-        counts = counts & (condition != 0)
-    p, chosen, counts = torch.broadcast_tensors(p, w.detach() != 0, counts)
-    chosen = (chosen & counts).sum((0, 1)).to(p.dtype)
-    mean = (p * counts).sum((0, 1)) / counts.sum((0, 1)).clamp(min=1)
-    share = chosen / chosen.sum(-1, keepdim=True).clamp(min=1)
-    balance: Tensor = (share * mean).sum(-1) * p.shape[-1]
-    return balance
-
-
 def copies(name: str, values: Tensor) -> dict[str, Tensor]:
     """A value of every copy of a stack, each under its own name: `layers.*.energy` and [copies, ...] give `layers.0.energy` and so on."""
     if "*" not in name:

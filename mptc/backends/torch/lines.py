@@ -12,11 +12,13 @@ from mptc.backends.torch.site import TorchSite
 from mptc.ir.axis import SEQ, Axis
 from mptc.ir.node import Node
 from mptc.ops.contract import Contract
+from mptc.ops.chosen import Among, Nothing
 from mptc.ops.kept import Place, after_parameter
 from mptc.ops.leaf import Formal, Input, Length, Mask, Param, Position
 from mptc.ops.reduce import Lse, Softmax
 from mptc.ops.region import Gathered, Loop, Result, Rows, Some
 from mptc.ops.rotary import Rope
+from mptc.ops.routed import Pairs, Routed, Take, Tokens
 from mptc.ops.stream import Stream
 from mptc.passes.scopes import Scope, Scopes
 from mptc.source.text import Span
@@ -24,7 +26,8 @@ from mptc.source.text import Span
 HEAVY = 5  # operations on one line
 WIDTH = 112  # characters of an expression
 ROLES: list[tuple[type, str]] = [(Stream, "o"), (Softmax, "weights"), (Lse, "lse"), (Mask, "mask"), (Place, "places"), (Rope, "rotated")]
-LEAVES = (Param, Input, Formal, Some, Result, Gathered, Position, Length)
+ROLES += [(Among, "best"), (Tokens, "chosen"), (Pairs, "pairs")]
+LEAVES = (Param, Input, Formal, Some, Result, Gathered, Position, Length, Nothing)
 
 
 def is_leaf(node: Node) -> bool:
@@ -154,6 +157,8 @@ class Writer(ABC):
         if isinstance(node.op, Some):
             place = "there" if node.op.seen else "here"
             return place if isinstance(seen_through(node.op.of).op, Position) else self.hint(seen_through(node.op.of))
+        if isinstance(node.op, Take | Routed):
+            return f"{self.hint(seen_through(node.args[0]))}_{node.op.along.name}"
         if isinstance(node.op, Result) and isinstance(node.args[0].op, Rows):
             return self.hint(node.args[0].op.results[node.op.index])
         return after_parameter(node) or ("step" if node in self.comments.steps else "value")

@@ -11,7 +11,7 @@ from importlib import resources as package
 def provided() -> dict[str, str]:
     """The source of each helper, by name, in the order of the files."""
     found = {}
-    for file in ("helpers.py", "cache.py"):
+    for file in ("helpers.py", "chosen.py", "cache.py"):
         text = package.files("mptc.backends.torch").joinpath(file).read_text()
         lines = text.splitlines()
         for node in ast.parse(text).body:

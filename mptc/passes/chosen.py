@@ -1,0 +1,124 @@
+"""`on`: what is asked of chosen tokens is computed for those alone, what they see of each other included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mptc.ir.axis import BATCH, SEQ, Axis, Role
+from mptc.ir.node import Node, make
+from mptc.ir.program import Program
+from mptc.ops.chosen import On, SoftTopK
+from mptc.ops.compare import Where
+from mptc.ops.contract import Contract, is_scalar, renamed
+from mptc.ops.elementwise import Map
+from mptc.ops.leaf import Mask, Position
+from mptc.ops.onnx_routed import seen
+from mptc.ops.region import everything
+from mptc.ops.rotary import Rope
+from mptc.ops.routed import Put, Take, Tokens, chosen_axis
+from mptc.ops.stream import Stream
+from mptc.passes.pairs import Pairs
+from mptc.passes.sparse import Found, Restriction, Rule, Shared, restricted
+
+
+def chosen(program: Program) -> tuple[Program, Mapping[Node, Node]]:
+    """The program in which every `on` that it pays for is computed for its tokens alone, and what its nodes have become."""
+    conditions: dict[Node, Shared] = {}
+    position = next((node for node in everything(program.roots) if isinstance(node.op, Position)), make(Position()))
+    heads: dict[Node, Restriction] = {}
+    for node in everything(program.roots):
+        if isinstance(node.op, On) and {BATCH, SEQ} == set(node.args[0].axes):
+            shared = conditions.setdefault(node.args[0], Shared(chosen_axis(len(conditions))))
+            heads[node] = ChosenTokens(node, shared, position)
+    return restricted(program, heads)
+
+
+class ChosenTokens(Restriction):
+    """One `on`."""
+
+    replaced = frozenset({SEQ})
+
+    def __init__(self, node: Node, shared: Shared, position: Node) -> None:
+        super().__init__(shared)
+        self.condition, self.root, _ = node.args
+        self.position = position
+        most = _most(self.condition)
+        self.given = (self.condition, *(() if most is None else (most,)))
+
+    def index(self, all_: Found) -> Node:
+        return self.shared.once("tokens", lambda: make(Tokens(self.along), *map(all_, self.given)))
+
+    def taken(self, whole: Node, all_: Found) -> Node:
+        return self.shared.once(whole, lambda: make(Take(self.along), all_(whole), self.index(all_)))
+
+    def result(self, made: Node, all_: Found) -> Node:
+        return make(Put(self.along), made, self.index(all_), all_(self.condition))
+
+    # -- rules ------------------------------------------------------------------------------------------
+
+    def _rule(self, node: Node) -> Rule | None:
+        """What belongs to pairs of tokens is made in attention alone."""
+        return None if any(axis.role is Role.CONTEXT for axis in node.axes) else super()._rule(node)
+
+    def contract(self, node: Node, op: Contract) -> Rule | None:
+        """Each sequence has chosen tokens of its own."""
+        labels = [label for arg, operand in zip(node.args, op.operands, strict=True) for label in dict(zip(arg.axes, operand.labels, strict=True)).items()]
+        return super().contract(node, op) if all(label == axis for axis, label in labels if axis == BATCH) else None
+
+    def special(self, node: Node) -> Rule | None:
+        op = node.op
+        if isinstance(op, Rope):
+            return self._turned(node, op)
+        if isinstance(op, Stream) and op.asker == SEQ and op.token(node) == SEQ and SEQ in node.args[0].axes:
+            return self._attended(node, op)
+        return None
+
+    def _turned(self, node: Node, op: Rope) -> Rule:
+        value, place = node.args[0], node.args[1] if len(node.args) > 1 else self.position
+        return Rule((value, place), (), lambda some, _: make(op, some(value), some(place), span=node.span))
+
+    def _attended(self, node: Node, op: Stream) -> Rule | None:
+        """Chosen tokens ask; those that they see are chosen too where the mask says so, else all."""
+        query, key, value, *extra = node.args
+        bias, mask = (extra[0] if op.biased else None), (extra[-1] if op.masked else None)
+        among = mask is not None and any(_says(each, self.condition, op.over) for each in mask.args)
+        over = seen(self.along) if among else op.over
+        pairs = Pairs(self.position, self.along, op.over, over, among)
+        limits = pairs.limits(mask, op.causal, lambda each: _says(each, self.condition, op.over))
+        if limits is None or (bias is not None and not pairs.fits(bias)):
+            return None
+        known = [*([] if bias is None else [bias]), *limits.conditions]
+        place = {self.position} if limits.past else set()
+        parts = [query, *(part for each in known for part in pairs.rows(each)), *place, *((key, value, self.condition) if among else ())]
+        whole = [*(other for each in known for other in pairs.others(each)), *(() if among else (key, value, *place))]
+
+        def made(some: Found, all_: Found) -> Node:
+            keys = [some(each) if among else all_(each) for each in (key, value)]
+            extra = [] if bias is None else [pairs.made(bias, some, all_)]
+            causal = among and limits.past and limits.window is None and not limits.conditions
+            conditions = [] if causal else pairs.conditions(limits, some, all_)
+            if among and not causal:  # a sequence with fewer has others behind those chosen
+                conditions.append(renamed(some(self.condition), {self.along: over}))
+            extra += [make(Mask(over, itself=not limits.conditions), *conditions)] if conditions else []
+            new = Stream(over, op.inner, op.scale, causal, op.biased, bool(conditions), self.along)
+            return make(new, some(query), *keys, *extra, span=node.span)
+
+        return Rule(tuple(parts), tuple(whole), made, heavy=True)
+
+
+def _says(condition: Node, chosen: Node, over: Axis) -> bool:
+    """Whether a condition of a mask is that what is seen is chosen, at least where the one who looks is."""
+    if isinstance(condition.op, Where) and condition.args[0] is chosen:
+        condition = condition.args[1]
+    op = condition.op
+    return isinstance(op, Contract) and op.renames and condition.args[0] is chosen and over in condition.axes
+
+
+def _most(condition: Node) -> Node | None:
+    """A number that no sequence has more chosen tokens than."""
+    if not isinstance(condition.op, SoftTopK):
+        return None
+    keep = condition.args[1]
+    keep = keep.args[0] if isinstance(keep.op, Map) and keep.op.function == "ceil" else keep
+    return keep if is_scalar(keep) else None
+
