@@ -22,6 +22,7 @@ def onnx_tokens(self: Tokens, site: OnnxSite) -> Value:
     dims: Dims = ((BATCH,), (SEQ,))
     here = site.emit("Cast", expanded(site, value, dims), to=INT64)
     count = site.emit("ReduceMax", site.emit("ReduceSum", here, site.constant([1]), keepdims=0), keepdims=1)
+    count = site.emit("Max", count, site.constant([1]))  # onnxruntime's attention wants a key
     found = site.emit("TopK", here, count, axis=1, output=(1, 2))
     for axis in (self.along, seen(self.along)):
         site.measure(axis, found, 1)

@@ -57,8 +57,9 @@ class ChosenTokens(Restriction):
     # -- rules ------------------------------------------------------------------------------------------
 
     def _rule(self, node: Node) -> Rule | None:
-        """What belongs to pairs of tokens is made in attention alone."""
-        return None if any(axis.role is Role.CONTEXT for axis in node.axes) else super()._rule(node)
+        """What belongs to pairs of tokens is made in attention alone, or else whole (`mptc.passes.rows`)."""
+        pairs = any(axis.role is Role.CONTEXT for each in (node, *node.args) if SEQ in each.axes for axis in each.axes)
+        return super()._rule(node) if not pairs else self.special(node) if isinstance(node.op, Stream) else None
 
     def contract(self, node: Node, op: Contract) -> Rule | None:
         """Each sequence has chosen tokens of its own."""
@@ -95,7 +96,7 @@ class ChosenTokens(Restriction):
         def made(some: Found, all_: Found) -> Node:
             keys = [some(each) if among else all_(each) for each in (key, value)]
             extra = [] if bias is None else [pairs.made(bias, some, all_)]
-            causal = among and limits.past and limits.window is None and not limits.conditions
+            causal = among and bias is None and limits.past and limits.window is None and not limits.conditions
             conditions = [] if causal else pairs.conditions(limits, some, all_)
             if among and not causal:  # a sequence with fewer has others behind those chosen
                 conditions.append(renamed(some(self.condition), {self.along: over}))

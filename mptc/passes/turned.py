@@ -68,7 +68,7 @@ class Turned(Remaker):
 
 def _askers(node: Node) -> list[Axis]:
     """What the tokens that ask are called in a turned value."""
-    return [axis for axis in node.axes if axis.role is Role.TOKEN and axis != SEQ]
+    return [axis for axis in node.axes if axis.name == SEQ.name and axis.role is Role.TOKEN and axis != SEQ]
 
 
 def _called(label: Label, arrows: Arrows) -> Label:

@@ -15,14 +15,14 @@ from onnx.reference import ReferenceEvaluator
 
 from mptc.backends.onnx import deployed
 from mptc.backends.torch import module
-from mptc.compile import Deployed, Deployment, derived_from
+from mptc.compile import Deployed, Deployment, decoding, derived_from
 from mptc.derive import Derived
-from mptc.derive.decode import next_tokens
 from mptc.derive.explain import layers
 from mptc.ir.axis import BATCH, SEQ
 from mptc.ir.node import Kind
 from mptc.ir.program import Program
 from mptc.ops.leaf import Input
+from mptc.passes import SPARSE, applied
 from mptc.runtime.deploy import contents
 from mptc.runtime.deployed import Graph, open_graph
 from mptc.runtime.files import write
@@ -83,9 +83,9 @@ def pair(
 ) -> Pair:
     """Deploy a spec, or a program that is planned, with weights a little away from where they begin, or those given; checked by onnx in full."""
     given = derived(given, **options) if isinstance(given, str | Path) else given
-    program = given.program if isinstance(given, Derived) else given
+    program = applied(given.program, SPARSE)[0] if isinstance(given, Derived) else given
     equations, steps = layers(given) if isinstance(given, Derived) else ({}, set())
-    following = next_tokens(given) if isinstance(given, Derived) else "it has only been planned"
+    following = decoding(given) if isinstance(given, Derived) else "it has only been planned"
     net = as_module(program.name, module(program, equations, steps, following)).Model()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -1,0 +1,173 @@
+"""What is computed for the chosen alone: equal to what is written out, for every router, in torch and in ONNX; and nothing else is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from mptc.compile import derived_from, torch_text
+from mptc.ir.axis import Role
+from mptc.ir.program import Program
+from mptc.ops.region import everything
+from mptc.ops.routed import Sparse
+from mptc.ops.stream import Stream
+from mptc.passes import SPARSE, applied
+from mptc.source.diagnostic import Diagnostics
+from mptc.source.text import Source
+from tests.deploy.agree import agrees
+from tests.differential import agree, compiled, watched
+
+DIMS = """
+use "lib/std.mpt"
+dim d = 8
+dim e = 5
+dim hidden = 6
+dim head = 2
+dim kv = 2
+dim group = 2
+dim key = 4
+"""
+
+FFN = """each e {
+    param up: [hidden, d] ~ normal(0.5)
+    param gate: [hidden, d] ~ normal(0.5)
+    param b: [hidden] ~ normal(0.5)
+    param down: [d, hidden] ~ normal(0.5)
+    down @ (silu(gate @ x + b) * (up @ x))
+  }"""
+
+
+def model(body: str, kind: str = "", inputs: str = "input x: [d]") -> str:
+    return f"{DIMS}\nmodel m {kind} {{\n  {inputs}\n  param r: [e, d] ~ normal(1)\n  s = r @ x\n  {body}\n}}\n"
+
+
+def mixed(weights: str, *before: str, of: str = "p") -> str:
+    lines = "\n  ".join([*before, f"p = {weights}", f"y = {FFN}"])
+    return f"{lines}\n  output z = x + sum[e]({of} * y)"
+
+
+# Every one is computed for some of the experts.
+EXPERTS = {
+    "softmax of the best": model(mixed("softmax[e](topk[e](s, 2))")),
+    "one": model(mixed("softmax[e](s) * (topk[e](s, 1) > -1000)")),
+    "softmax before choosing": model(mixed("relu(topk[e](softmax[e](s), 2))")),
+    "a choice by another score": model(mixed("sigmoid(topk[e](s, 2, by = s + index(e)))")),
+    "normalised": model(mixed("sigmoid(topk[e](s, 2))", of="p / sum[e](p)")),
+    "more than there are": model(mixed("softmax[e](topk[e](s, 9))")),
+    "above a threshold": model(mixed("softmax[e](s) * (s > 0.5)")),
+    "above nothing": model(mixed("softmax[e](s) * (s > 1000)")),
+    "of every token its own number": model(mixed("(s > position - 2) * s")),
+    "experts choose tokens": model(mixed("exp(topk[seq](log(softmax[e](s)), 2))"), "bidirectional"),
+    "a penalty and a probe": model("penalty load_balance[e](softmax[e](s), topk[e](s, 2) > -1000)\n  probe load = s\n  " + mixed("softmax[e](topk[e](s, 2))")),
+    "in a stack": model("stack 2 as layers {\n  q = r @ x\n  p = softmax[e](topk[e](q, 2))\n  y = " + FFN + "\n  x <- x + sum[e](p * y)\n  }\n  output z = x"),
+    "repeated": model("repeat 2 {\n  q = r @ x\n  p = softmax[e](topk[e](q, 2))\n  y = " + FFN + "\n  x <- x + sum[e](p * y)\n  }\n  output z = x"),
+    "for chosen tokens": model("z = on x[] > 0 {\n" + "  p = softmax[e](topk[e](s, 2))\n  y = " + FFN + "\n  sum[e](p * y)\n  }\n  output w = x + z").replace("x[] > 0", "sum[d](x) > 0"),
+    "an attention beside": model("x2 = x + attention(x)\n  " + mixed("softmax[e](topk[e](r @ x2, 2))").replace("@ x", "@ x2").replace("x22", "x2")),
+}
+
+ATTENTION = """n = here(x)
+    c = {view}
+    q = rope[key](W_q @ n)
+    k = rope[key](W_k @ c)
+    a = softmax[ctx](sum[key](q * k) / sqrt(key))
+    t = n + W_o @ sum[ctx](a * (W_v @ c))
+    t + swiglu(t)"""
+WEIGHTS = """param W_q: [head, key, d] ~ normal(0.5)
+  param W_k: [head, key, d] ~ normal(0.5)
+  param W_v: [head, key, d] ~ normal(0.5)
+  param W_o: [d, head, key] ~ normal(0.5)
+  param w: [d] ~ normal(1)
+  param bias: [head, d] ~ normal(1)"""
+
+
+def chosen(condition: str, body: str, kind: str = "", inputs: str = "input x: [d]", after: str = "output y = x + m * z") -> str:
+    return f"{DIMS}\nmodel m {kind} {{\n  {inputs}\n  {WEIGHTS}\n  m = {condition}\n  z = on m {{\n    {body}\n  }}\n  {after}\n}}\n"
+
+
+def attended(view: str) -> str:
+    return ATTENTION.format(view=view)
+
+
+CAUSAL = "sum[ctx](past(w @ x) > w @ x) < ceil((position + 1) / 2)"
+SOFT = "softtopk[seq](w @ x, keep = seq / 2)"
+CODE = "on text(ids)"
+# Every one is computed for some of the tokens.
+TOKENS = {
+    "a feed-forward layer": chosen("w @ x > 0", "swiglu(x)"),
+    "by rank in one's own past": chosen(CAUSAL, "swiglu(x)"),
+    "softly": chosen(SOFT, "swiglu(x)", "bidirectional"),
+    "softly, by iterates": chosen("softtopk[seq](w @ x, keep = seq / 2, eps = 1, steps = 4)", "swiglu(x)", "bidirectional"),
+    "softly, all": chosen("softtopk[seq](w @ x, keep = seq)", attended("all(n)"), "bidirectional"),
+    "softly, more than all": chosen("softtopk[seq](w @ x, keep = 99)", attended("all(n)"), "bidirectional"),
+    "none": chosen("w @ x > 1000", attended("past(n)")),
+    "k to k, both ways": chosen(SOFT, attended("all(n)"), "bidirectional"),
+    "k to all, both ways": chosen(SOFT, attended("all(x)"), "bidirectional"),
+    "k to k, causal": chosen("w @ x > 0", attended("past(n)")),
+    "k to all, causal": chosen("w @ x > 0", attended("past(x)")),
+    "k to k, by rank": chosen(CAUSAL, attended("past(n)")),
+    "a window of the chosen": chosen("w @ x > 0", attended("window(n, 3)")),
+    "a window of all": chosen("w @ x > 0", attended("window(x, 3)")),
+    "documents of the chosen": chosen("w @ x > 0", attended("only(past(n), past(doc) == doc)"), inputs="input x: [d]\n  input doc: []"),
+    "documents of all": chosen("w @ x > 0", attended("only(past(x), past(doc) == doc)"), inputs="input x: [d]\n  input doc: []"),
+    "strictly before": chosen("w @ x > 0", attended("only(past(x), distance(ctx) > 0)")),
+    "a bias of distance": chosen("w @ x > 0", attended("past(n)").replace("/ sqrt(key)", "- min(distance(ctx), 3)")),
+    "a bias of what is seen": chosen("w @ x > 0", attended("past(n)").replace("/ sqrt(key)", "+ past(bias @ n)")),
+    "a bias for all": chosen("w @ x > 0", attended("past(x)").replace("/ sqrt(key)", "+ bias @ past(x)")),
+    "grouped queries": chosen("w @ x > 0", "attention(here(x))"),
+    "in a stack": f"{DIMS}\nmodel m bidirectional {{\n  input x: [d]\n  stack 2 as layers {{\n  {WEIGHTS}\n  m = {SOFT}\n  z = on m {{ {attended('all(n)')} }}\n  x <- x + m * z\n  }}\n  output y = x\n}}",
+    "twice by one choice": chosen("w @ x > 0", "f(x)", after="z2 = on m { f(2 * x + z) }\n  output y = x + z2").replace("m = ", "share f: swiglu\n  m = "),
+    "one in another": chosen("w @ x > 0", "f(x) + on 0 - w @ x + 1 > 0 { f(2 * x) }").replace("m = ", "share f: swiglu\n  m = "),
+    "what is given for all too": chosen("w @ x > 0", "f(h) + h", after="output y = x + z + h").replace("m = ", "share f: swiglu\n  h = f(x)\n  m = "),
+    "a penalty inside": chosen("w @ x > 0", "u = swiglu(x)\n    u"),
+    "where it stands": chosen("w @ x > 0", "swiglu(x * position)"),
+    "an energy": chosen("w @ x > 0", "grad own(here(x) | here(x))")
+    + "\nenergy own(x: [d] | c: [d]) {\n  param W_q: [head, key, d] ~ normal(0.5)\n  param W_k: [head, key, d] ~ normal(0.5)\n"
+    "  minimize -sum[head](logsumexp[ctx](sum[key](rope[key](W_q @ x) * rope[key](W_k @ past(c)))))\n}",
+}
+# Some of what these ask for is computed for all, and taken.
+PARTLY = {
+    "a soft cap": chosen("w @ x > 0", attended("past(x)").replace("sum[key](q * k) / sqrt(key)", "2 * tanh(sum[key](q * k) / 2)")),
+    "a mean of the chosen": chosen(SOFT, "swiglu(x - mean[seq](here(x)))", "bidirectional"),
+    "shifted": chosen("w @ x > 0", "swiglu(shift(here(x), 1))"),
+}
+ALL = {f"{kind}: {name}": text for kind, several in (("experts", EXPERTS), ("tokens", TOKENS), ("partly", PARTLY)) for name, text in several.items()}
+
+
+@pytest.fixture(params=ALL, ids=list(ALL))
+def text(request: pytest.FixtureRequest) -> str:
+    return ALL[request.param]
+
+
+def sparse(text: str) -> Program:
+    derived = derived_from(Source("spec.mpt", text), Diagnostics(), {}, None)
+    assert derived is not None
+    return applied(derived.program, SPARSE)[0]
+
+
+def ops(text: str) -> Iterator[object]:
+    yield from (node.op for node in everything(sparse(text).roots))
+
+
+def test_it_is_what_is_written_out(text: str) -> None:
+    for length in (1, 5, 12):
+        agree(compiled(text, {"seq": length}))
+
+
+def test_it_is_computed_for_the_chosen(text: str) -> None:
+    assert any(isinstance(op, Sparse) for op in ops(text))
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_chosen_tokens_ask_for_themselves(name: str) -> None:
+    """Attention inside `on` has as many queries as there are chosen tokens; where it is among them, as many keys."""
+    streams = [(node, node.op) for node in everything(sparse(TOKENS[name]).roots) if isinstance(node.op, Stream)]
+    assert all(op.asker.name.startswith("chosen") for _, op in streams)
+    among = name.startswith(("k to k", "a window of the chosen", "documents of the chosen", "grouped", "an energy", "in a stack"))
+    assert all(not among or op.token(node).name.startswith("chosen") for node, op in streams)
+
+
+def test_onnx_agrees(text: str, tmp_path: Path) -> None:
+    agrees(text, tmp_path)
