@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import pytest
 
+from mptc.backends.torch.provided import provided
 from mptc.model.resolve import resolve
 from mptc.source.diagnostic import Diagnostics
 from mptc.source.text import Source
 from tests.differential import agree, compiled
+
+# What needs many of the functions that a module is given.
+BODY = """param w: [e, d]
+  param up: [e, d] ~ normal(0.5)
+  s = w @ {name}
+  y = each e {{
+    param u: [key, d] ~ normal(0.5)
+    param v: [d, key] ~ normal(0.5)
+    v @ (u @ {name})
+  }}
+  z = on sum[d]({name}) > 0 {{ up @ shift(here({name}), 1) }}
+  q = sum[ctx](softmax[ctx](tanh(sum[d]({name} * past({name})))) * past({name}))
+  output o = sum[e](softmax[e](topk[e](s, 2)) * y) + q + sum[e](up * z) + rope[d]({name})
+  loss mean[seq](sum[d](o^2))"""
 
 FRAME = """
 use "lib/std.mpt"
@@ -164,3 +179,9 @@ def test_refused(body: str) -> None:
     diagnostics = Diagnostics()
     assert resolve(Source("spec.mpt", text(body)), {}, None, diagnostics) is None
     assert {one.code for one in diagnostics.found} == {REFUSED[body]}
+
+
+# Classes have names that no input has, and some words are the language's.
+@pytest.mark.parametrize("name", sorted(set(provided()) - {"Parameters", "TiedParameters", "Cache", "Pairs", "freeze", "rope", "shift", "tie"}))
+def test_an_input_may_be_called_as_any_helper(name: str) -> None:
+    agree(compiled(f"dim d = 4\ndim key = 3\ndim e = 3\nmodel m {{\n  input {name}: [d]\n  {BODY.format(name=name)}\n}}\n"))

@@ -12,6 +12,7 @@ from math import prod
 
 from mptc.backends.kept import entries
 from mptc.cost.chunks import SIZE, largest_chunk, summed
+from mptc.cost.few import number_of
 from mptc.cost.parameters import counted, numbers
 from mptc.cost.polynomial import ZERO, Polynomial, total
 from mptc.cost.rows import REST, CallSites, Named
@@ -24,6 +25,7 @@ from mptc.passes import applied
 from mptc.passes.scopes import Scopes
 
 BYTES = 4  # of a number in float32
+OF = 1024  # tokens, of which it is told how many are chosen
 NO_LENGTHS: Mapping[str, int] = {}
 
 
@@ -52,6 +54,7 @@ class Cost:
     """Of one model. `symbols`: the lengths that polynomials may have. `trained`: numbers of parameters that get a gradient.
 
     `peak`: bytes of the activations, gradients and passing results that live at once; the largest of these, which depends on the lengths.
+    `at_most`: whether fewer may be chosen than are counted. `chosen`: how many are, of `OF` tokens, by the symbol that stands for it.
     `by_rows`: whether scores are computed for some of the tokens at a time.
     `cache`: bytes that decoding keeps for each token, and of the last tokens of windows; or why it does not decode token by token.
     """
@@ -64,6 +67,8 @@ class Cost:
     peak: tuple[Polynomial, ...]
     cache: tuple[int, int] | str
     by_rows: bool
+    at_most: bool
+    chosen: Mapping[str, int]
 
 
 def cost(program: Program, following: Program | str, lengths: Mapping[str, int] = NO_LENGTHS) -> Cost:
@@ -77,6 +82,7 @@ def cost(program: Program, following: Program | str, lengths: Mapping[str, int] 
     program, _ = applied(program)
     stored, trained = counted(program)
     sizes = Sizes(program)
+    lengths = sizes.known(lengths)
     length = lengths.get("seq")
     step = Step(program, sizes, CallSites(program), whole=length is not None and length <= SIZE)
     tape = step.take()
@@ -86,12 +92,15 @@ def cost(program: Program, following: Program | str, lengths: Mapping[str, int] 
     order = _order(rows)
     lives = (chunk for live in tape.peaks for chunk in largest_chunk(Polynomial.of(dict(live)), length))
     peak = largest(chunk.at(lengths) for chunk in lives)
-    return Cost(program.name, tuple(sizes.symbols), order, _sum(order), trained, peak, cache(following), step.by_rows)
+    some = {name: number_of(count, OF) for name, count in sizes.chosen.counts.items()}
+    kept = cache(following)
+    return Cost(program.name, tuple(sizes.symbols), order, _sum(order), trained, peak, kept, step.by_rows, sizes.chosen.at_most, some)
 
 
 def shares(program: Program, parts: Mapping[str, Container[Node]], lengths: Mapping[str, int] = NO_LENGTHS) -> list[Row]:
     """What parts of a program cost, as all passes left it: a row for each, of the nodes that no part before has. Raises `TooLarge`."""
     sizes = Sizes(program)
+    lengths = sizes.known(lengths)
     length = lengths.get("seq")
     step = Step(program, sizes, Named(parts), whole=length is not None and length <= SIZE)
     tape = step.take()

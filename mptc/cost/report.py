@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from mptc.cost import BYTES, Cost, Row
+from mptc.cost import BYTES, OF, Cost, Row
 from mptc.cost.polynomial import ZERO, Polynomial, short, sized
 
 Lengths = Mapping[str, int]
@@ -22,6 +22,9 @@ BY_ROWS = """\
 Scores that are computed by rows are counted as they are for more than 128 tokens: made for 128 of the tokens that ask at a time, for those up to the
 last of them where the model is causal, and once more on the way back. While seq is open it is taken for a multiple of 128, that much above any
 window or more."""
+
+AT_MOST = """\
+How many tokens or experts are chosen, only the run tells: as many are counted as there may be at most."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class _Page:
         below = ("", "element-wise forward", "backward", "bytes moved forward", "backward", "kept")
         lines += [*_table(below, (self.second(row) for row in (*cost.rows, cost.total))), "", NOTES]
         lines += [BY_ROWS] if cost.by_rows else []
+        lines += [AT_MOST] if cost.at_most else []
+        lines += [f"{name}: the tokens that are chosen, {count:,} of {OF:,}." for name, count in cost.chosen.items() if "seq" not in self.lengths]
         return "\n".join(lines) + "\n"
 
     def name(self, row: Row) -> str:
@@ -144,6 +149,8 @@ def as_json(cost: Cost, lengths: Lengths) -> str:
         "symbols": list(cost.symbols),
         "lengths": dict(lengths),
         "by_rows": cost.by_rows,
+        "at_most": cost.at_most,
+        "chosen": {"of": OF, **cost.chosen},
         "parameters": {"stored": cost.total.stored, "effective": cost.total.effective, "trained": cost.trained},
         "rows": [_row(row, lengths) for row in cost.rows],
         "total": _row(cost.total, lengths),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import comb
 
+from mptc.cost.few import chosen, number_of
 from mptc.cost.polynomial import Polynomial, product, total
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Node
@@ -22,6 +23,7 @@ class Sizes:
         self.program, self.some = program, some
         self.dims = {axis: size for axis, size in program.sizes.items() if axis.role is Role.DIM}
         self.memories = program.memories
+        self.chosen = chosen(program.roots, program.sizes)
         orders = [axis for node in program.inputs if isinstance(node.op, Input) for axis in node.op.order if axis.role is not Role.DIM]
         self.own = {axis for axis in orders if self.memories.get(axis, axis) == axis}
         self.symbols = ["batch", "seq", *sorted({str(self._open(axis)) for axis in orders} - {"batch", "seq"})]
@@ -34,13 +36,18 @@ class Sizes:
         plain = self.memories.get(plain, plain)
         return plain if plain in self.own or plain in (BATCH, SEQ) or plain.role is not Role.CONTEXT else SEQ
 
+    def known(self, lengths: Mapping[str, int]) -> dict[str, int]:
+        """With how many tokens are chosen, where the length is known of which that depends."""
+        own = {name: number_of(count, lengths["seq"]) for name, count in self.chosen.counts.items()} if "seq" in lengths else {}
+        return {**own, **lengths}
+
     def within(self, some: Mapping[Axis, Polynomial]) -> Sizes:
         """Those in what is computed by rows, where there is less of some axes."""
         return Sizes(self.program, some)
 
     def axis(self, axis: Axis) -> Polynomial:
-        if axis in self.some:
-            return self.some[axis]
+        if axis in self.some or axis in self.chosen.lengths:
+            return self.some[axis] if axis in self.some else self.chosen.lengths[axis]
         if axis not in self._known:
             size = self.dims.get(Axis(axis.role, axis.name))
             self._known[axis] = Polynomial.symbol(str(self._open(axis))) if size is None else Polynomial.number(size)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from mptc.cost import routed
 from mptc.cost.attention import stream
 from mptc.cost.contractions import contract
 from mptc.cost.integrals import INTEGRALS
 from mptc.cost.operators import ID, NUMBER, TRUTH, Operators
 from mptc.cost.polynomial import Polynomial
 from mptc.cost.tape import Flow, Tensor
-from mptc.ir.axis import Axis
+from mptc.ir.axis import SEQ, Axis
 from mptc.ir.node import Node, Op
 from mptc.ops.chance import Dropout
 from mptc.ops.choose import Entry, Lookup, Shift, TypeOf
+from mptc.ops.chosen import SoftTopK
 from mptc.ops.compare import Compare, Where
 from mptc.ops.concat import Concat, Slice
 from mptc.ops.contract import Contract, Sum
@@ -23,6 +25,7 @@ from mptc.ops.mixture import Mixture
 from mptc.ops.norm import GainedRms, Rms, Rstd
 from mptc.ops.reduce import Lse, Max, Softmax
 from mptc.ops.rotary import Rope
+from mptc.ops.routed import Combined, Grouped, Pairs, Put, Routed, Take, Tokens
 from mptc.ops.stream import Stream
 from mptc.ops.token import CrossEntropy, MeanLoss, Next
 from mptc.ops.view import Hold, Stop
@@ -129,6 +132,20 @@ def _reduced(run: Operators, value: Tensor, over: Sequence[Axis], elements: Poly
     return run.keep(run.tape.operator(order, run.bytes(order), [value], flows, [value], True, elements=elements))
 
 
+def _soft_top_k(run: Operators, _node: Node, values: Values) -> Tensor:
+    """Sorted, for who is kept and who is at 1; of the others a log-sum-exp, from which the level; the smaller of 1 and what that makes."""
+    scores = run.pointwise(values[:1])
+    ids = [run.keep(run.tape.operator(scores.order, run.bytes(scores.order, ID), [scores], width=ID)) for _ in range(2)]
+    full = run.pointwise(ids, through=[], width=TRUTH)
+    others = run.pointwise([scores, full], keeps=[1], through=[0])
+    level = _reduced(run, others, (SEQ,), run.sizes.of(scores.order))
+    raised = run.pointwise([scores, level], passed=[0, 1])
+    weights = run.pointwise([run.pointwise([raised], keeps=[0])], keeps_result=True)
+    for _ in range(2):
+        weights = run.pointwise([weights, full], keeps=[1], through=[0])
+    return weights
+
+
 def _mean_loss(run: Operators, _node: Node, values: Values) -> Tensor | None:
     value = values[0]
     if value is None:
@@ -231,7 +248,12 @@ def _turned(run: Operators, node: Node, values: Values) -> Tensor:
     negated = run.keep(run.tape.operator(order, half, [value], [Flow(value, whole=False)]))
     flows = [Flow(value, whole=False), Flow(negated, whole=False)]
     crossed = run.keep(run.tape.operator(order, run.bytes(order), [value, negated], flows))
-    plain, crossed = run.pointwise([value]), run.pointwise([crossed])
+    tables: list[Tensor] = []
+    if len(values) > 1:  # at places of their own: angles, of which two tables are made
+        where = (*run.orders(node)[1], op.axis)
+        tables = [run.keep(run.tape.operator(where, run.bytes(where), [])) for _ in range(3)][1:]
+    cos, sin = tables or (None, None)
+    plain, crossed = (run.pointwise([each, table], keeps=[1], through=[0]) for each, table in ((value, cos), (crossed, sin)))
     return run.pointwise([plain, crossed], passed=[0, 1] if not op.inverse else [0])
 
 
@@ -264,6 +286,7 @@ RUN: dict[type[Op], Callable[[Operators, Node, Values], Tensor | None]] = {
     Rms: _normed,
     Rstd: _rstd,
     Softmax: _softmax,
+    SoftTopK: _soft_top_k,
     Lse: _lse,
     Max: _lse,
     MeanLoss: _mean_loss,
@@ -283,6 +306,13 @@ RUN: dict[type[Op], Callable[[Operators, Node, Values], Tensor | None]] = {
     Slice: _sliced,
     Rope: _turned,
     Dropout: _dropped,
+    Tokens: routed.found,
+    Pairs: routed.found,
+    Take: routed.taken,
+    Routed: routed.taken,
+    Put: routed.put,
+    Grouped: routed.grouped,
+    Combined: routed.combined,
     Hold: _same,
     Stop: _stopped,
 }

@@ -40,11 +40,12 @@ class Sparse(Operation, abstract=True):
 
 
 def chosen_axis(number: int) -> Axis:
-    return Axis(Role.TOKEN, f"chosen{number or ''}")
+    """`chosen`, `chosen2`, …: of each choice its own."""
+    return Axis(Role.TOKEN, f"chosen{number + 1 if number else ''}")
 
 
 def pair_axis(number: int) -> Axis:
-    return Axis(Role.TOKEN, f"pair{number or ''}")
+    return Axis(Role.TOKEN, f"pair{number + 1 if number else ''}")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Tokens(Sparse):
         return Arrangement(((BATCH, SEQ), *((),) * (len(orders) - 1)), (BATCH, self.along))
 
     def torch(self, site: Site) -> str:
-        return f"{site.helper('tokens')}({', '.join(site.whole(place) for place in range(len(site.given)))})"
+        return f"{site.helper('chosen_tokens')}({', '.join(site.whole(place) for place in range(len(site.given)))})"
 
     def onnx(self, site: OnnxSite) -> Value:
         return onnx_tokens(self, site)

@@ -63,8 +63,8 @@ class ChosenTokens(Restriction):
 
     def contract(self, node: Node, op: Contract) -> Rule | None:
         """Each sequence has chosen tokens of its own."""
-        labels = [label for arg, operand in zip(node.args, op.operands, strict=True) for label in dict(zip(arg.axes, operand.labels, strict=True)).items()]
-        return super().contract(node, op) if all(label == axis for axis, label in labels if axis == BATCH) else None
+        labels = (zip(arg.axes, operand.labels, strict=True) for arg, operand in zip(node.args, op.operands, strict=True))
+        return super().contract(node, op) if all(label == axis for each in labels for axis, label in each if axis == BATCH) else None
 
     def special(self, node: Node) -> Rule | None:
         op = node.op

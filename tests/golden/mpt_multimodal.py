@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from copy import copy
 from typing import NamedTuple
@@ -79,7 +80,7 @@ class Layer(nn.Module):
 class Model(nn.Module):
     """mpt_multimodal. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "49935ff9032493d5"  # what tells a cache of this model from others
+    CACHE = "cd7d546454fd07f8"  # what tells a cache of this model from others
     INITIAL = {
         "unembed": ("normal", 0.02),
         "embedded.words": ("normal", 0.02),
@@ -150,12 +151,13 @@ class Model(nn.Module):
         weights = torch.softmax(F.linear(z, W_mix), -1)                                               # [batch, expert]
         m = mixture(weights[:, None], experts.flatten(0, 1), tokens[..., None], 64, 1, torch.arange(0, 256, 64, device=device), 2)  # [batch, seq, d]  mpt_multimodal.mpt:32
         value = (tokens >= 0).to(wide) * (tokens < 48).to(wide)                                       # [batch, seq]
-        value = torch.where(value[..., None] != 0, F.linear(lookup(words, tokens), W_text), 0)        # [batch, seq, d]
+        chosen = chosen_tokens(value)                                                                 # [batch, chosen]
         value2 = (tokens < 64).to(wide) * (tokens >= 48).to(wide)                                     # [batch, seq]
-        value2 = torch.where(value2[..., None] != 0, F.linear(lookup(patches, tokens - 48), W_image), 0)  # [batch, seq, d]
-        e = value + value2                                                                            # [batch, seq, d]  mpt_multimodal.mpt:31
+        chosen2 = chosen_tokens(value2)                                                               # [batch, chosen1]
+        value2 = put(F.linear(lookup(patches, take(tokens, chosen2) - 48), W_image), chosen2, value2)  # [batch, seq, d]
+        e = put(F.linear(lookup(words, take(tokens, chosen)), W_text), chosen, value) + value2        # [batch, seq, d]  mpt_multimodal.mpt:31
         x = F.linear(z, W_shift)[:, None] + (1 + F.linear(z, W_scale))[:, None] * (r + m + e)         # [batch, seq, d]  mpt_multimodal.mpt:41
-        del value2, value, e, m, r
+        del value2, e, m, r
         t = sum([(tokens >= 48).long()], start=(tokens >= 0).long() - 1)                              # [batch, seq]  mpt_multimodal.mpt:45
         for layer in self.layers:
             x = layer(x, t, rotation_8)
@@ -185,10 +187,11 @@ class Model(nn.Module):
         weights = torch.softmax(F.linear(z, W_mix), -1)                                               # [batch, expert]
         m = mixture(weights[:, None], experts.flatten(0, 1), tokens[..., None], 64, 1, torch.arange(0, 256, 64, device=device), 2)  # [batch, seq, d]  mpt_multimodal.mpt:32
         value = (tokens >= 0).to(wide) * (tokens < 48).to(wide)                                       # [batch, seq]
-        value = torch.where(value[..., None] != 0, F.linear(lookup(words, tokens), W_text), 0)        # [batch, seq, d]
+        chosen = chosen_tokens(value)                                                                 # [batch, chosen]
         value2 = (tokens < 64).to(wide) * (tokens >= 48).to(wide)                                     # [batch, seq]
-        value2 = torch.where(value2[..., None] != 0, F.linear(lookup(patches, tokens - 48), W_image), 0)  # [batch, seq, d]
-        e = value + value2                                                                            # [batch, seq, d]  mpt_multimodal.mpt:31
+        chosen2 = chosen_tokens(value2)                                                               # [batch, chosen1]
+        value2 = put(F.linear(lookup(patches, take(tokens, chosen2) - 48), W_image), chosen2, value2)  # [batch, seq, d]
+        e = put(F.linear(lookup(words, take(tokens, chosen)), W_text), chosen, value) + value2        # [batch, seq, d]  mpt_multimodal.mpt:31
         x = F.linear(z, W_shift)[:, None] + (1 + F.linear(z, W_scale))[:, None] * (r + m + e)         # [batch, seq, d]  mpt_multimodal.mpt:41
         t = sum([(tokens >= 48).long()], start=(tokens >= 0).long() - 1)                              # [batch, seq]  mpt_multimodal.mpt:45
         for number, layer in enumerate(self.layers):
@@ -292,6 +295,35 @@ def mixture(weights: Tensor | float, table: Tensor, ids: Tensor, size: int, step
     shares = torch.where(at >= 0, weights, 0.0).to(table.dtype)
     rows, shares_of = (value.flatten(bags).flatten(0, bags - 1) for value in (at.clamp(min=0).expand_as(shares), shares))
     return F.embedding_bag(rows, table, per_sample_weights=shares_of, mode="sum").view(*shares.shape[:bags], table.shape[1])
+
+
+def chosen_tokens(chosen: Tensor, most: float | None = None) -> Tensor:
+    """The numbers of the tokens that are chosen (not 0), in order, and then of others where a sequence has fewer: [batch, seq] gives [batch, chosen].
+
+    `most`: no sequence has more. Where that is not known, a compiled graph, which is one for all, takes every token.
+    """
+    there = chosen != 0
+    if most is not None:
+        count = min(math.ceil(most), there.shape[1])
+    else:
+        count = there.shape[1] if torch.compiler.is_compiling() or not there.numel() else int(there.sum(1).max())
+    return there.byte().argsort(dim=1, descending=True, stable=True)[:, :count]
+
+
+def take(x: Tensor, at: Tensor) -> Tensor:
+    """What tokens at numbers [batch, chosen] have of x [batch, seq, ...]."""
+    batch, seq = x.shape[:2]
+    rows = at + seq * torch.arange(batch, device=at.device)[:, None]
+    return x.flatten(0, 1).index_select(0, rows.flatten()).view(*at.shape, *x.shape[2:])
+
+
+def put(x: Tensor, at: Tensor, chosen: Tensor) -> Tensor:
+    """x [batch, chosen, ...] where it belongs, 0 for the tokens [batch, seq] that are not chosen."""
+    batch, seq = chosen.shape
+    rows = at + seq * torch.arange(batch, device=at.device)[:, None]
+    there = (chosen != 0).gather(1, at)
+    x = torch.where(there.view(*there.shape, *[1] * (x.dim() - 2)), x, 0)
+    return x.new_zeros(batch * seq, *x.shape[2:]).index_copy(0, rows.flatten(), x.flatten(0, 1)).view(batch, seq, *x.shape[2:])
 
 
 def rotation_at(position: Tensor, size: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

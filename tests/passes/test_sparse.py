@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
-from mptc.compile import derived_from, torch_text
-from mptc.ir.axis import Role
+from mptc.compile import derived_from
 from mptc.ir.program import Program
 from mptc.ops.region import everything
 from mptc.ops.routed import Sparse
@@ -18,7 +16,7 @@ from mptc.passes import SPARSE, applied
 from mptc.source.diagnostic import Diagnostics
 from mptc.source.text import Source
 from tests.deploy.agree import agrees
-from tests.differential import agree, compiled, watched
+from tests.differential import agree, compiled
 
 DIMS = """
 use "lib/std.mpt"
@@ -49,6 +47,8 @@ def mixed(weights: str, *before: str, of: str = "p") -> str:
     return f"{lines}\n  output z = x + sum[e]({of} * y)"
 
 
+BEST = "softmax[e](topk[e](s, 2))"
+LAYER = f"q = r @ x\n  p = softmax[e](topk[e](q, 2))\n  y = {FFN}\n  x <- x + sum[e](p * y)"
 # Every one is computed for some of the experts.
 EXPERTS = {
     "softmax of the best": model(mixed("softmax[e](topk[e](s, 2))")),
@@ -61,10 +61,10 @@ EXPERTS = {
     "above nothing": model(mixed("softmax[e](s) * (s > 1000)")),
     "of every token its own number": model(mixed("(s > position - 2) * s")),
     "experts choose tokens": model(mixed("exp(topk[seq](log(softmax[e](s)), 2))"), "bidirectional"),
-    "a penalty and a probe": model("penalty load_balance[e](softmax[e](s), topk[e](s, 2) > -1000)\n  probe load = s\n  " + mixed("softmax[e](topk[e](s, 2))")),
-    "in a stack": model("stack 2 as layers {\n  q = r @ x\n  p = softmax[e](topk[e](q, 2))\n  y = " + FFN + "\n  x <- x + sum[e](p * y)\n  }\n  output z = x"),
-    "repeated": model("repeat 2 {\n  q = r @ x\n  p = softmax[e](topk[e](q, 2))\n  y = " + FFN + "\n  x <- x + sum[e](p * y)\n  }\n  output z = x"),
-    "for chosen tokens": model("z = on x[] > 0 {\n" + "  p = softmax[e](topk[e](s, 2))\n  y = " + FFN + "\n  sum[e](p * y)\n  }\n  output w = x + z").replace("x[] > 0", "sum[d](x) > 0"),
+    "a penalty and a probe": model(f"penalty load_balance[e](softmax[e](s), topk[e](s, 2) > -1000)\n  probe load = s\n  {mixed(BEST)}"),
+    "in a stack": model(f"stack 2 as layers {{\n  {LAYER}\n  }}\n  output z = x"),
+    "repeated": model(f"repeat 2 {{\n  {LAYER}\n  }}\n  output z = x"),
+    "for chosen tokens": model(f"z = on sum[d](x) > 0 {{\n  p = {BEST}\n  y = {FFN}\n  sum[e](p * y)\n  }}\n  output w = x + z"),
     "an attention beside": model("x2 = x + attention(x)\n  " + mixed("softmax[e](topk[e](r @ x2, 2))").replace("@ x", "@ x2").replace("x22", "x2")),
 }
 
@@ -83,8 +83,8 @@ WEIGHTS = """param W_q: [head, key, d] ~ normal(0.5)
   param bias: [head, d] ~ normal(1)"""
 
 
-def chosen(condition: str, body: str, kind: str = "", inputs: str = "input x: [d]", after: str = "output y = x + m * z") -> str:
-    return f"{DIMS}\nmodel m {kind} {{\n  {inputs}\n  {WEIGHTS}\n  m = {condition}\n  z = on m {{\n    {body}\n  }}\n  {after}\n}}\n"
+def chosen(condition: str, body: str, kind: str = "", inputs: str = "input x: [d]", after: str = "output y = x + m * z", before: str = "") -> str:
+    return f"{DIMS}\nmodel m {kind} {{\n  {inputs}\n  {WEIGHTS}\n  {before}\n  m = {condition}\n  z = on m {{\n    {body}\n  }}\n  {after}\n}}\n"
 
 
 def attended(view: str) -> str:
@@ -93,7 +93,6 @@ def attended(view: str) -> str:
 
 CAUSAL = "sum[ctx](past(w @ x) > w @ x) < ceil((position + 1) / 2)"
 SOFT = "softtopk[seq](w @ x, keep = seq / 2)"
-CODE = "on text(ids)"
 # Every one is computed for some of the tokens.
 TOKENS = {
     "a feed-forward layer": chosen("w @ x > 0", "swiglu(x)"),
@@ -117,10 +116,11 @@ TOKENS = {
     "a bias of what is seen": chosen("w @ x > 0", attended("past(n)").replace("/ sqrt(key)", "+ past(bias @ n)")),
     "a bias for all": chosen("w @ x > 0", attended("past(x)").replace("/ sqrt(key)", "+ bias @ past(x)")),
     "grouped queries": chosen("w @ x > 0", "attention(here(x))"),
-    "in a stack": f"{DIMS}\nmodel m bidirectional {{\n  input x: [d]\n  stack 2 as layers {{\n  {WEIGHTS}\n  m = {SOFT}\n  z = on m {{ {attended('all(n)')} }}\n  x <- x + m * z\n  }}\n  output y = x\n}}",
-    "twice by one choice": chosen("w @ x > 0", "f(x)", after="z2 = on m { f(2 * x + z) }\n  output y = x + z2").replace("m = ", "share f: swiglu\n  m = "),
-    "one in another": chosen("w @ x > 0", "f(x) + on 0 - w @ x + 1 > 0 { f(2 * x) }").replace("m = ", "share f: swiglu\n  m = "),
-    "what is given for all too": chosen("w @ x > 0", "f(h) + h", after="output y = x + z + h").replace("m = ", "share f: swiglu\n  h = f(x)\n  m = "),
+    "in a stack": f"{DIMS}\nmodel m bidirectional {{\n  input x: [d]\n  stack 2 as layers {{\n  {WEIGHTS}\n  m = {SOFT}\n"
+    f"  z = on m {{ {attended('all(n)')} }}\n  x <- x + m * z\n  }}\n  output y = x\n}}",
+    "twice by one choice": chosen("w @ x > 0", "f(x)", before="share f: swiglu", after="z2 = on m { f(2 * x + z) }\n  output y = x + z2"),
+    "one in another": chosen("w @ x > 0", "f(x) + on 1 - w @ x > 0 { f(2 * x) }", before="share f: swiglu"),
+    "what is given for all too": chosen("w @ x > 0", "f(h) + h", before="share f: swiglu\n  h = f(x)", after="output y = x + z + h"),
     "a penalty inside": chosen("w @ x > 0", "u = swiglu(x)\n    u"),
     "where it stands": chosen("w @ x > 0", "swiglu(x * position)"),
     "an energy": chosen("w @ x > 0", "grad own(here(x) | here(x))")

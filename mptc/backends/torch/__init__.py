@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-
 from collections.abc import Mapping
 
 from mptc.backends.layout import Layout
@@ -12,7 +11,7 @@ from mptc.backends.torch.decode import Decoder, decoder
 from mptc.backends.torch.function import Class, Function, Part, holder, joined
 from mptc.backends.torch.lines import Comments, Plan, aligned
 from mptc.backends.torch.modules import Module, passes, plan_of
-from mptc.backends.torch.names import Names
+from mptc.backends.torch.names import Names, called
 from mptc.backends.torch.opening import ambient, padding, refusal, renamed
 from mptc.backends.torch.provided import closure, provided
 from mptc.backends.torch.ties import tie_lines
@@ -88,7 +87,9 @@ def _page(program: Program, written: Module, model: Class, decoding: Program | s
     asked = written.helpers | {"empty", "begin", "expect", "Parameters"} | ({"tie", "TiedParameters"} if program.ties else set())
     asked |= next_.helpers if next_ else set()
     frozen = [path.name for parameter in program.parameters for path in parameter.frozen]
-    helpers = [provided()[name] for name in closure(asked | ({"freeze"} if frozen else set()))]
+    wanted = closure(asked | ({"freeze"} if frozen else set()))
+    helpers = [provided()[name] for name in wanted]
+    helpers += [f"{called(program, name)} = {name}  # an input is called so too" for name in wanted if called(program, name) != name]
     return {
         "calls": any("Callable" in helper for helper in helpers),
         "name": program.name,

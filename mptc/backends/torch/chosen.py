@@ -68,7 +68,7 @@ def load_balance(p: Tensor, w: Tensor, *conditions: Tensor) -> Tensor:
     return balance
 
 
-def tokens(chosen: Tensor, most: float | None = None) -> Tensor:
+def chosen_tokens(chosen: Tensor, most: float | None = None) -> Tensor:
     """The numbers of the tokens that are chosen (not 0), in order, and then of others where a sequence has fewer: [batch, seq] gives [batch, chosen].
 
     `most`: no sequence has more. Where that is not known, a compiled graph, which is one for all, takes every token.
@@ -85,7 +85,7 @@ def take(x: Tensor, at: Tensor) -> Tensor:
     """What tokens at numbers [batch, chosen] have of x [batch, seq, ...]."""
     batch, seq = x.shape[:2]
     rows = at + seq * torch.arange(batch, device=at.device)[:, None]
-    return x.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, at.shape)
+    return x.flatten(0, 1).index_select(0, rows.flatten()).view(*at.shape, *x.shape[2:])
 
 
 def put(x: Tensor, at: Tensor, chosen: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def put(x: Tensor, at: Tensor, chosen: Tensor) -> Tensor:
     rows = at + seq * torch.arange(batch, device=at.device)[:, None]
     there = (chosen != 0).gather(1, at)
     x = torch.where(there.view(*there.shape, *[1] * (x.dim() - 2)), x, 0)
-    return x.new_zeros(batch * seq, *x.shape[2:]).index_copy(0, rows.flatten(), x.flatten(0, 1)).unflatten(0, (batch, seq))
+    return x.new_zeros(batch * seq, *x.shape[2:]).index_copy(0, rows.flatten(), x.flatten(0, 1)).view(batch, seq, *x.shape[2:])
 
 
 class Pairs(NamedTuple):
@@ -129,7 +129,7 @@ def pairs_of(chosen: Tensor, most: int | None = None) -> Pairs:
 def combined(x: Tensor, pairs: Pairs) -> Tensor:
     """The sum of x [pairs, ...] over the pairs of each token: [batch, tokens, ...]."""
     batch, tokens = pairs.shape
-    return x.new_zeros(batch * tokens, *x.shape[1:]).index_add(0, pairs.token, x).unflatten(0, pairs.shape)
+    return x.new_zeros(batch * tokens, *x.shape[1:]).index_add(0, pairs.token, x).view(batch, tokens, *x.shape[1:])
 
 
 def grouped(x: Tensor, w: Tensor, counts: Tensor) -> Tensor:
@@ -141,19 +141,22 @@ def grouped(x: Tensor, w: Tensor, counts: Tensor) -> Tensor:
 
 
 def opaque(fake: Callable[..., Tensor], backward: Callable[..., object] | None = None) -> Callable[..., Callable[..., Tensor]]:
-    """A function that a compiled graph calls as it stands. `fake`: the shape of what it returns."""
+    """A function that a compiled graph calls as it stands. `fake`: the shape of what it returns. All models of a process share one."""
 
     def made(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        op = torch.library.custom_op(f"mptc::{function.__name__}", function, mutates_args=())
-        op.register_fake(fake)
-        if backward is not None:
-            op.register_autograd(backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
-        return op
+        if not hasattr(torch.ops.mptc, function.__name__):  # to make it again would take it from models that have it
+            op = torch.library.custom_op(f"mptc::{function.__name__}", function, mutates_args=())
+            op.register_fake(fake)
+            if backward is not None:
+                op.register_autograd(backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
+        found: Callable[..., Tensor] = getattr(torch.ops.mptc, function.__name__).default
+        return found
 
     return made
 
 
 def rows_shape(x: Tensor, w: Tensor, counts: Tensor) -> Tensor:
+    assert counts.shape[0] == w.shape[0]
     return x.new_empty(x.shape[0], w.shape[1])
 
 

@@ -134,6 +134,5 @@ def _begin(program: Program, function: Decoding) -> list[str]:
     lines += ["seen = cache.seen()"] if "seen" in asked else []
     for name in asked:
         if name.startswith("rotation"):
-            function.module.helpers.add("rotation_at")
-            lines.append(f"{ambient_name(name)} = {name.replace('(', '_at(position, ')[:-1]}, dtype)")
+            lines.append(f"{ambient_name(name)} = {function.module.helper('rotation_at')}(position, {name.partition('(')[2][:-1]}, dtype)")
     return lines

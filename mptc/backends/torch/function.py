@@ -85,8 +85,7 @@ class Function(Writer):
         """A helper function by name; a value that depends on the sequence alone becomes an argument."""
         kind = name.partition("(")[0]
         if kind not in AMBIENT:
-            self.module.helpers.add(name)
-            return name
+            return self.module.helper(name)
         name = self.module.measured(name)
         variable = ambient_name(name)
         if name not in self.made.ambient:

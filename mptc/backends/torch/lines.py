@@ -11,8 +11,8 @@ from mptc.backends.torch.names import Names
 from mptc.backends.torch.site import TorchSite
 from mptc.ir.axis import SEQ, Axis
 from mptc.ir.node import Node
-from mptc.ops.contract import Contract
 from mptc.ops.chosen import Among, Nothing
+from mptc.ops.contract import Contract
 from mptc.ops.kept import Place, after_parameter
 from mptc.ops.leaf import Formal, Input, Length, Mask, Param, Position
 from mptc.ops.reduce import Lse, Softmax

@@ -9,7 +9,7 @@ from typing import TypeVar
 from mptc.backends.layout import Layout
 from mptc.backends.torch.function import Class, Function, Site, ambient_name, label_of
 from mptc.backends.torch.lines import Comments, Plan, seen_through
-from mptc.backends.torch.names import Names, camel
+from mptc.backends.torch.names import Names, called, camel
 from mptc.ir.node import Node
 from mptc.ir.program import Parameter, Program
 from mptc.ops.region import Loop, Rows, everything
@@ -61,6 +61,11 @@ class Module:
             owner = parameter.path.rpartition("[*].")
             self._below.setdefault(owner[0] + owner[1], []).append(parameter)
         self._names = {"Model", "Output", "Evaluation", "Parameters", "TiedParameters", "Cache", "Tensor", "NamedTuple", "Callable", "F"}
+
+    def helper(self, name: str) -> str:
+        """Asks for a function, and tells what it is called."""
+        self.helpers.add(name)
+        return called(self.program, name)
 
     def method_name(self, path: str) -> str:
         """Of what is computed by rows in the class at a path."""
@@ -138,7 +143,7 @@ class Module:
 
     def unpacked(self, made: Class) -> list[str]:
         """Each call site's parameters, read once."""
-        lines = [f'{variable} = stored(self, "{name}")' for name, variable in made.tied.items()]
+        lines = [f'{variable} = {called(self.program, "stored")}(self, "{name}")' for name, variable in made.tied.items()]
         for site in made.sites.values():
             if site.variables:
                 names = [site.variables.get(parameter.path.rpartition(".")[2], "_") for parameter in site.parameters]

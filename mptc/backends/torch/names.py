@@ -6,6 +6,8 @@ import builtins
 import keyword
 
 from mptc.backends.torch.provided import provided
+from mptc.ir.program import Program
+from mptc.ops.leaf import Input
 
 IMPORTED = ("F", "torch", "nn", "Tensor", "NamedTuple", "Callable", "hashlib", "re", "copy")
 LOCAL = ("self", "batch", "seq", "device", "dtype", "wide", "position", "seen", "cache", "loss", "probe", "probes", "evaluated")
@@ -50,6 +52,11 @@ class Names:
         line = f"del {', '.join(self.idle)}"
         self.idle.clear()
         return [line]
+
+
+def called(program: Program, helper: str) -> str:
+    """What a helper is called where an input may have its name."""
+    return f"_{helper}" if any(isinstance(node.op, Input) and node.op.label == helper for node in program.inputs) else helper
 
 
 def camel(label: str) -> str:

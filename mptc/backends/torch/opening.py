@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mptc.backends.torch.function import Function, ambient_name
+from mptc.backends.torch.names import called
 from mptc.ir.axis import SEQ
 from mptc.ir.node import Kind
 from mptc.ir.program import Program
@@ -22,7 +23,7 @@ def refusal(program: Program, arguments: list[str], decodes: bool) -> list[str]:
         given = ", ".join(known.get(size, f'"{size}"') if isinstance(size, str) else str(size) for size in sizes)
         known = {size: f"{label}.shape[{place}]" for place, size in enumerate(sizes) if isinstance(size, str)} | known
         kind = "ids" if node.op.kind is Kind.ID else "numbers"
-        lines.append(f'expect("{label}", {label}, "{kind}", {given})')
+        lines.append(f'{called(program, "expect")}("{label}", {label}, "{kind}", {given})')
     return lines
 
 
@@ -40,13 +41,12 @@ def padding(program: Program, function: Function) -> list[str]:
         assert isinstance(node.op, Input)
         label, per_token = node.op.label, node.op.per_token
         if label in program.unmasked:
-            function.module.helpers.add("refuse_padding")
             past = program.causal and per_token
             view = f"only({'past' if past else 'all'}(h), {'past' if past else 'all'}(mask))" if per_token else "only(h, mask)"
             mask = "input mask: []" if per_token else f"input mask: [{node.op.order[0]}] per sequence"
             where = " before others" if past else ""
             message = f"{label} holds ids below 0{where}: {program.name} would see this padding as tokens; declare `{mask}` and view `{view}`"
-            lines.append(f'refuse_padding({function.text[node]}, {past}, "{message}")')
+            lines.append(f'{function.module.helper("refuse_padding")}({function.text[node]}, {past}, "{message}")')
     return lines
 
 
@@ -62,9 +62,9 @@ def ambient(program: Program, function: Function) -> list[str]:
     for name in asked:
         kind, _, rest = name.partition("(")
         if kind == "rotation":
-            function.module.helpers.add("rotation")
             size, base, *memory = rest[:-1].split(", ")
-            lines.append(f"{ambient_name(name)} = rotation({_length(program, function, memory[0]) if memory else 'seq'}, {size}, {base}, {like})")
+            made = function.module.helper("rotation")
+            lines.append(f"{ambient_name(name)} = {made}({_length(program, function, memory[0]) if memory else 'seq'}, {size}, {base}, {like})")
     return lines
 
 
