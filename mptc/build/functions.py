@@ -107,7 +107,7 @@ def _reduction(op: type[Lse] | type[Softmax] | type[Max], use: Use) -> Node:
     masks = masks_of(node, use.axes)
     if len(masks) > 1:
         raise NotLowered(f"`{use.function}` over two contexts at once")
-    return make(op(use.axes), node, *masks)
+    return make(op(use.axes), _of_tokens(node) if SEQ in use.axes and SEQ not in node.axes else node, *masks)
 
 
 def _view(use: Use) -> Node:

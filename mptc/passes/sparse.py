@@ -98,7 +98,7 @@ class Restriction(ABC):
     def contract(self, node: Node, op: Contract) -> Rule | None:
         """A product in which the axes that are replaced are those of the result."""
         for operand, arg in zip(op.operands, node.args, strict=True):
-            if any(axis in self.replaced and label != axis for axis, label in zip(arg.axes, operand.labels, strict=True)):
+            if any(label != axis and not self.replaced.isdisjoint((axis, label)) for axis, label in zip(arg.axes, operand.labels, strict=True)):
                 return None
         parts = tuple(filter(self.concerns, node.args))
         whole = tuple(arg for arg in node.args if arg not in parts)

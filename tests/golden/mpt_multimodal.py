@@ -80,7 +80,7 @@ class Layer(nn.Module):
 class Model(nn.Module):
     """mpt_multimodal. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "cd7d546454fd07f8"  # what tells a cache of this model from others
+    CACHE = "675b04152bfdf28e"  # what tells a cache of this model from others
     INITIAL = {
         "unembed": ("normal", 0.02),
         "embedded.words": ("normal", 0.02),
@@ -153,7 +153,7 @@ class Model(nn.Module):
         value = (tokens >= 0).to(wide) * (tokens < 48).to(wide)                                       # [batch, seq]
         chosen = chosen_tokens(value)                                                                 # [batch, chosen]
         value2 = (tokens < 64).to(wide) * (tokens >= 48).to(wide)                                     # [batch, seq]
-        chosen2 = chosen_tokens(value2)                                                               # [batch, chosen1]
+        chosen2 = chosen_tokens(value2)                                                               # [batch, chosen2]
         value2 = put(F.linear(lookup(patches, take(tokens, chosen2) - 48), W_image), chosen2, value2)  # [batch, seq, d]
         e = put(F.linear(lookup(words, take(tokens, chosen)), W_text), chosen, value) + value2        # [batch, seq, d]  mpt_multimodal.mpt:31
         x = F.linear(z, W_shift)[:, None] + (1 + F.linear(z, W_scale))[:, None] * (r + m + e)         # [batch, seq, d]  mpt_multimodal.mpt:41
@@ -189,7 +189,7 @@ class Model(nn.Module):
         value = (tokens >= 0).to(wide) * (tokens < 48).to(wide)                                       # [batch, seq]
         chosen = chosen_tokens(value)                                                                 # [batch, chosen]
         value2 = (tokens < 64).to(wide) * (tokens >= 48).to(wide)                                     # [batch, seq]
-        chosen2 = chosen_tokens(value2)                                                               # [batch, chosen1]
+        chosen2 = chosen_tokens(value2)                                                               # [batch, chosen2]
         value2 = put(F.linear(lookup(patches, take(tokens, chosen2) - 48), W_image), chosen2, value2)  # [batch, seq, d]
         e = put(F.linear(lookup(words, take(tokens, chosen)), W_text), chosen, value) + value2        # [batch, seq, d]  mpt_multimodal.mpt:31
         x = F.linear(z, W_shift)[:, None] + (1 + F.linear(z, W_scale))[:, None] * (r + m + e)         # [batch, seq, d]  mpt_multimodal.mpt:41

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mptc.ir.node import Node, Op, walk
+from mptc.ops.chosen import Among
 from mptc.ops.compare import Compare
 from mptc.ops.contract import Contract, Sum
 from mptc.ops.elementwise import Map
@@ -37,7 +38,7 @@ class Tape:
         """In the first run they are noted, in those after they are taken from it."""
         found = iter(self.arrays or ())
         noted: list[Any] | None = None if self.arrays is not None else []
-        originals: list[tuple[type, Any]] = [(op, op.reference) for op in (Stop, Compare, Map)]
+        originals: list[tuple[type, Any]] = [(op, op.reference) for op in (Stop, Compare, Map, Among)]
 
         def held(original: Callable[..., Any]) -> Callable[..., Any]:
             def reference(op: Any, *args: Any) -> Any:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from hypothesis import strategies as st
 
 import tests.programs.arithmetic
-import tests.programs.ids  # noqa: F401 -- these add their rules
+import tests.programs.ids
+import tests.programs.routing  # noqa: F401 -- these add their rules
 from tests.programs.callees import block, energy
 from tests.programs.calls import call, differentiable
 from tests.programs.draw import Draw

@@ -266,6 +266,10 @@ def _condition(scope: Scope, inner: Scope) -> Term:
         scope.naming(part, ids.vocabulary or "")
         inner.narrowed[ids.text] = part
         return infix("in", ids, Term(part), vocabulary=None)
+    if scope.ahead and scope.draw.chance(30):
+        from tests.programs.routing import soft
+
+        return soft(scope, 1)
     if scope.draw.chance(30):
         return infix(">", Term("position", per=TOKEN), literal(scope.draw.choice([1, 3, 2])))
     return tokenwise(scope, truth(scope, Want(NONE, NONE, 2)))

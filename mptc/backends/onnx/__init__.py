@@ -66,7 +66,7 @@ def graph(program: Program, weights: File, dtype: str = "float32", equations: Eq
     """
     asked: list[Output | Probe] = [*program.outputs, *(program.probes if probes else ())]
     roots = [each.node for each in asked]
-    made = Graph(program.sizes, lengths(program, roots), NUMBERS[dtype], weights)
+    made = Graph(program.sizes, lengths(program, roots), NUMBERS[dtype], weights, public=_public(program))
     written = Unrolled(made, program, roots, equations or {})
     outputs = [output for each in asked for output in _outputs(made, written, each)]
     inputs = [(node.op.label, input_order(node), _element(node)) for node in program.inputs if isinstance(node.op, Input)]
@@ -79,7 +79,7 @@ def graph(program: Program, weights: File, dtype: str = "float32", equations: Eq
 def decode_graph(program: Program, weights: File, dtype: str = "float32") -> Written:
     """The graph of a program of the next tokens: beside its inputs and outputs, what is kept of those before. Raises `TooLarge`."""
     roots = [output.node for output in program.outputs]
-    made = Graph(Sizes(program.sizes), lengths(program, roots), NUMBERS[dtype], weights)
+    made = Graph(Sizes(program.sizes), lengths(program, roots), NUMBERS[dtype], weights, public=_public(program))
     written = Behind(made, program, roots, {})
     outputs = [output for each in program.outputs for output in _outputs(made, written, each)]
     inputs = [(node.op.label, input_order(node), _element(node)) for node in program.inputs if isinstance(node.op, Input)]
@@ -88,6 +88,11 @@ def decode_graph(program: Program, weights: File, dtype: str = "float32") -> Wri
     if written.blank:
         onnx.helper.set_model_props(model, {"blank": " ".join(written.blank)})
     return Written(model.SerializeToString(), len(model.graph.node), ())
+
+
+def _public(program: Program) -> frozenset[str]:
+    inputs = {node.op.label for node in program.inputs if isinstance(node.op, Input)}
+    return frozenset({*inputs, *(output.name for output in program.outputs), *(probe.name for probe in program.probes)})
 
 
 def _outputs(made: Graph, written: Unrolled, asked: Output | Probe) -> Iterator[tuple[str, Sequence[Axis], Element]]:

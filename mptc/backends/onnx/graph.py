@@ -55,6 +55,7 @@ class Graph:
     label: str = ""
     doc: str = ""
     needed: set[str] = field(default_factory=set)
+    public: frozenset[str] = frozenset()  # what inputs and outputs are called
     start: str = ""  # a vector of one int64, the tokens before those of this run; in a graph that goes on behind them
     _written: dict[tuple[object, ...], str] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
@@ -131,12 +132,11 @@ class Graph:
     def parameter(self, path: str, order: tuple[Axis, ...]) -> Value:
         """A tensor of the file, in its declared order; of a matrix of bytes, the numbers that they stand for."""
         stored = self._stored[path]
-        self._external(stored)
+        path = self._external(stored)
         if not stored.rows:
             return Value(path, singles(order))
         lead = next(count for count in range(len(order) + 1) if prod(stored.shape[:count]) == stored.rows)
-        scales = path + SCALES
-        self._external(self._stored[scales])
+        scales = self._external(self._stored[stored.name + SCALES])
         matrix = path if len(order) == 2 and lead == 1 else self.emit("Reshape", path, self.constant([stored.rows, -1]))
         name = self.emit("DequantizeLinear", matrix, scales, axis=0)
         self.packed[name] = Packed(path, scales, order, order[:lead])
@@ -147,17 +147,19 @@ class Graph:
         assert self.file is not None
         return {tensor.name: tensor for tensor in self.file.tensors}
 
-    def _external(self, stored: Stored) -> None:
-        """An initializer whose data are in the file."""
+    def _external(self, stored: Stored) -> str:
+        """An initializer whose data are in the file, and its name: its own, unless an input or an output has that."""
         assert self.file is not None
+        name = f"parameter/{stored.name}" if stored.name in self.public else stored.name
         entries = {"location": self.file.name, "offset": stored.start, "length": stored.size}
-        self.initializers[stored.name] = onnx.TensorProto(
-            name=stored.name,
+        self.initializers[name] = onnx.TensorProto(
+            name=name,
             data_type=ELEMENTS[stored.dtype],
             dims=stored.shape,
             data_location=onnx.TensorProto.EXTERNAL,
             external_data=[onnx.StringStringEntryProto(key=key, value=str(value)) for key, value in entries.items()],
         )
+        return name
 
     def rows(self, table: Value, axis: Axis, ids: str, site: OnnxSite) -> str:
         packed = self.packed.get(table.name)
