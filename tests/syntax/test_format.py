@@ -312,13 +312,17 @@ def test_a_text_that_grows_too_long_is_refused() -> None:
 
 
 def test_a_long_file_takes_no_long_time() -> None:
+    import gc
     import time
 
     def seconds(count: int) -> float:
         text = "".join(f"block f{i}(x: [d]) {{\n  param W: [d, e] = 1 # {i}\n  return W @ tanh(x + 1)\n}}\n" for i in range(count))
+        gc.disable()  # what a collection costs depends on what else the process holds
         start = time.process_time()
         laid_out(text)
-        return time.process_time() - start
+        took = time.process_time() - start
+        gc.enable()
+        return took
 
     seconds(50)
-    assert min(seconds(800) for _ in range(2)) < 8 * min(seconds(200) for _ in range(3))
+    assert min(seconds(800) for _ in range(3)) < 8 * min(seconds(200) for _ in range(3))
