@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from mptc.compile import derived_from
 from mptc.ir.program import Program
@@ -16,7 +18,7 @@ from mptc.passes import SPARSE, applied
 from mptc.source.diagnostic import Diagnostics
 from mptc.source.text import Source
 from tests.deploy.agree import agrees
-from tests.differential import agree, compiled
+from tests.differential import Spec, agree, compiled, watched
 
 DIMS = """
 use "lib/std.mpt"
@@ -171,3 +173,97 @@ def test_chosen_tokens_ask_for_themselves(name: str) -> None:
 
 def test_onnx_agrees(text: str, tmp_path: Path) -> None:
     agrees(text, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a feed-forward layer", "by rank in one's own past", "softly", "k to k, both ways", "k to k, causal"])
+def test_rows_are_those_of_the_chosen(name: str) -> None:
+    """Of the hidden width and of queries there are as many rows as the sequence with most chosen tokens has, forward and backward."""
+    length, batch = 53, 2
+    spec = compiled(TOKENS[name], {"seq": length})
+    inputs = spec.inputs(batch)
+    most = max(int((row != 0).sum()) for row in _choices(spec, inputs))
+    assert most < length
+    shapes = [each.shape for each in watched(spec, inputs) if each.operator.startswith("aten.mm")]
+    rows = {shape[0] for shape in shapes if shape[-1] == 6}  # hidden
+    assert rows <= {batch * most, 8}, rows  # and gradients of weights, [d, hidden]
+    assert batch * most in rows
+
+
+def _choices(spec: Spec, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What `chosen_tokens` is given."""
+    seen: list[torch.Tensor] = []
+    namespace = vars(sys.modules[type(spec.model).__module__])
+    original = namespace["chosen_tokens"]
+
+    def noted(chosen: torch.Tensor, *rest: object) -> torch.Tensor:
+        seen.append(chosen.detach())
+        found: torch.Tensor = original(chosen, *rest)
+        return found
+
+    namespace["chosen_tokens"] = noted
+    try:
+        spec.run(inputs)
+    finally:
+        namespace["chosen_tokens"] = original
+    return seen[0]
+
+
+@pytest.mark.parametrize("name", ["softmax of the best", "a choice by another score", "experts choose tokens", "above a threshold"])
+def test_experts_work_for_those_that_chose_them(name: str) -> None:
+    """Products of experts have a row for each pair, and every pair is one that was chosen."""
+    length, batch = 53, 2
+    spec = compiled(EXPERTS[name], {"seq": length})
+    with torch.no_grad():
+        inputs = spec.inputs(batch)
+        scores = inputs["x"] @ spec.model.r.T  # type: ignore[operator]
+        chosen = {
+            "softmax of the best": 2 * batch * length,
+            "a choice by another score": 2 * batch * length,
+            "experts choose tokens": 2 * batch * 5,
+            "above a threshold": int((scores > 0.5).sum()),
+        }[name]
+    rows = {each.shape[0] for each in watched(spec, inputs) if each.operator.startswith("mptc.grouped_rows")}
+    assert rows == {chosen}
+
+
+CAUSAL_EXPERTS = [name for name, text in EXPERTS.items() if "bidirectional" not in text and "of every token its own" not in name]
+CAUSAL_TOKENS = [name for name, text in TOKENS.items() if "bidirectional" not in text]
+CAUSAL_TEXTS = {**{f"experts: {name}": EXPERTS[name] for name in CAUSAL_EXPERTS}, **{f"tokens: {name}": TOKENS[name] for name in CAUSAL_TOKENS}}
+
+
+@pytest.mark.parametrize("name", CAUSAL_TEXTS)
+def test_later_tokens_move_nothing_and_decoding_is_one_pass(name: str) -> None:
+    spec = compiled(CAUSAL_TEXTS[name], {"seq": 9})
+    inputs = spec.inputs()
+    with torch.no_grad():
+        whole = spec.model(**inputs)
+        for cut in (1, 4, 8):
+            moved = {label: torch.cat([value[:, :cut], value[:, cut:] + 3], 1) for label, value in inputs.items()}
+            for before, after in zip(whole, spec.model(**moved), strict=True):
+                assert float((before[:, :cut] - after[:, :cut]).abs().max()) <= 1e-12
+        cache = spec.model.new_cache(2)  # type: ignore[operator]
+        parts = [spec.model(**{label: value[:, at : at + 1] for label, value in inputs.items()}, cache=cache) for at in range(9)]
+    for place, value in enumerate(whole):
+        assert float((torch.cat([part[place] for part in parts], 1) - value).abs().max()) <= 1e-10
+
+
+@pytest.mark.parametrize("name", ["experts: softmax of the best", "tokens: softly", "tokens: k to k, both ways", "tokens: by rank in one's own past"])
+def test_one_compiled_graph_for_every_length(name: str) -> None:
+    spec = compiled(ALL[name], {"seq": 5})
+    torch.compiler.reset()
+    call = torch.compile(lambda x: spec.model(x)[0], fullgraph=True, dynamic=True, backend="aot_eager")
+    for length in (5, 8, 13):
+        x = torch.randn(2, length, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(length))
+        ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+        found, wanted = call(ours), spec.model(theirs)[0]
+        torch.testing.assert_close(found, wanted, atol=1e-10, rtol=1e-10)
+        for slope, other in zip(*(torch.autograd.grad(value.sum(), given)[0] for value, given in ((found, ours), (wanted, theirs))), strict=True):
+            torch.testing.assert_close(slope, other, atol=1e-9, rtol=1e-9)
+
+
+def test_a_choice_stands_where_several_models_are() -> None:
+    """Each module brings the functions that a compiled graph calls as they stand; those of one are not taken from another."""
+    first = compiled(EXPERTS["one"])
+    compiled(EXPERTS["in a stack"])
+    compiled(EXPERTS["repeated"])
+    agree(first)
