@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from mptc.compile import NOTHING, derived_from, torch_text
 from mptc.source.diagnostic import Diagnostics
 from mptc.source.text import Source
+
+if TYPE_CHECKING:
+    from mptc.cost import Cost
 
 NO_LENGTHS: Mapping[str, int] = {}
 DRAWN = ("text", "mermaid", "svg")
@@ -53,23 +57,33 @@ def costs(
 
     `lengths`: numbers in the place of `batch`, `seq` and the lengths of memories. Raises `KeyError` for one that the model does not have.
     """
+    from mptc.cost.report import as_json, text
+
+    found = counted(source, diagnostics, settings, variant, lengths)
+    if found is None:
+        return None
+    for name in lengths:
+        if name not in found.symbols:
+            raise KeyError(name, found.symbols)
+    return as_json(found, lengths) + "\n" if machine else text(found, lengths)
+
+
+def counted(
+    source: Source, diagnostics: Diagnostics, settings: Mapping[str, str], variant: str | None, lengths: Mapping[str, int] = NO_LENGTHS
+) -> Cost | None:
+    """What a model costs; None where `diagnostics` has errors."""
     from mptc.backends.deployment import MOST, TooLarge
     from mptc.cost import cost
-    from mptc.cost.report import as_json, text
     from mptc.derive.decode import next_tokens
 
     derived = derived_from(source, diagnostics, settings, variant)
     if derived is None:
         return None
     try:
-        found = cost(derived.program, next_tokens(derived), lengths)
+        return cost(derived.program, next_tokens(derived), lengths)
     except TooLarge:
         diagnostics.add("E0902", derived.program.span, f"written out, the stacks and repeats of this model come to more than {MOST:,} steps")
-        return None
-    for name in lengths:
-        if name not in found.symbols:
-            raise KeyError(name, found.symbols)
-    return as_json(found, lengths) + "\n" if machine else text(found, lengths)
+    return None
 
 
 def drawing(

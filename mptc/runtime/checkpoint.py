@@ -29,7 +29,7 @@ class Progress:
 
 
 def save(run: Run, model: nn.Module, optimizer: AdamW, progress: Progress) -> Path:
-    """Write `step-N/` whole, then delete what is older than the last two. Raises `UserError`; earlier checkpoints are then untouched."""
+    """Write `step-N/` whole, then delete what is older than those that are kept. Raises `UserError`; earlier checkpoints are then untouched."""
     path = run.path / f"step-{progress.step:08d}"
     if path.exists():
         return path
@@ -83,4 +83,4 @@ def _moments(model: nn.Module, optimizer: AdamW) -> dict[str, Tensor]:
 def _set_moments(model: nn.Module, optimizer: AdamW, tensors: dict[str, Tensor]) -> None:
     for name, parameter in model.named_parameters():
         if f"{name}/step" in tensors:
-            optimizer.state[parameter] = {key: tensors[f"{name}/{key}"] for key in MOMENTS}
+            optimizer.state[parameter] = {key: tensors[f"{name}/{key}"].to(parameter.device) for key in MOMENTS}

@@ -2,6 +2,8 @@
 
 run.json           spec, variant, overrides, surface, settings, where the data came from and their fingerprint
 <model>.py         the generated module: a run needs neither its spec nor the compiler to go on
+settings.toml      the settings, as --settings takes them
+log.jsonl          a line for each step and each evaluation
 step-00000250/     model.safetensors, optimizer.safetensors, state.json
 """
 
@@ -12,12 +14,11 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mptc.runtime.asked import as_toml
 from mptc.runtime.errors import RunError
 from mptc.runtime.files import write_all
 from mptc.runtime.settings import Settings
 from mptc.runtime.surface import Surface, read_surface
-
-KEPT = 2  # checkpoints: the newest and the one before it
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Run:
         """Write `run.json` last: a directory that has one is a whole run. Raises `RunError` where a run is there already."""
         if (self.path / "run.json").exists():
             raise RunError(f"error: {self.path} already holds a run; go on with --resume, or choose another --out")
-        write_all({self.path / f"{self.surface.name}.py": self.text})
+        settings = as_toml(self.spec, self.variant, self.set, self.origin, self.settings)
+        write_all({self.path / f"{self.surface.name}.py": self.text, self.path / "settings.toml": settings})
         record = asdict(self)
         del record["path"], record["text"]
         write_all({self.path / "run.json": json.dumps(record, indent=2) + "\n"})
@@ -48,8 +50,8 @@ class Run:
         return sorted(path for path in self.path.glob("step-*") if path.is_dir())
 
     def prune(self) -> None:
-        """Delete what is older than the newest `KEPT` checkpoints, and what a killed process left half-written."""
-        for old in self.checkpoints()[:-KEPT]:
+        """Delete what is older than the newest checkpoints that are kept, and what a killed process left half-written."""
+        for old in self.checkpoints()[: -self.settings.keep]:
             doomed = old.rename(old.with_name(f".{old.name}.old.tmp"))
             shutil.rmtree(doomed, ignore_errors=True)
         for left in self.path.glob(".step-*.tmp"):

@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
 from mptc.runtime.arrays import SUFFIXES, read_arrays
+from mptc.runtime.asked import Asked
 from mptc.runtime.checkpoint import newest_weights
 from mptc.runtime.data import Data
 from mptc.runtime.errors import RunError, Stopped, UserError
 from mptc.runtime.evaluate import require_counting
 from mptc.runtime.function import NAME, find_function, require_deterministic
 from mptc.runtime.load import instantiate
-from mptc.runtime.report import Report
+from mptc.runtime.log import Board, Log
+from mptc.runtime.place import place
+from mptc.runtime.report import All, Report
 from mptc.runtime.run import Run, is_run, read_run, same_run
 from mptc.runtime.settings import Settings, settings
-from mptc.runtime.spec import compile_spec, typed_spec
+from mptc.runtime.spec import compile_spec, flops, typed_spec
 from mptc.runtime.surface import Surface, no_bytes, require_loss, surface
 from mptc.runtime.text import read_text
 from mptc.runtime.train import train, with_rate
 
 WINDOW = 256  # bytes of context for weights that say nothing of how they were trained
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The words of one `mptc train`: None and absent numbers are defaults. `data` is a file or MODULE:FUNCTION."""
-
-    spec: str
-    data: str
-    set: dict[str, str] = field(default_factory=dict)
-    variant: str | None = None
-    out: str | None = None
-    resume: bool = False
-    numbers: Mapping[str, int | float | None] = field(default_factory=dict)
 
 
 def train_spec(asked: Asked, report: Report) -> float:
@@ -52,15 +41,27 @@ def train_spec(asked: Asked, report: Report) -> float:
     if asked.resume and not is_run(path):
         raise RunError(f"error: {path} holds no run to go on with (no run.json); begin one without --resume, or name another --out")
     old = read_run(path) if asked.resume else None
+    asked = replace(asked, data=asked.data or (old.origin if old else None))
     chosen = settings(asked.numbers, old.settings if old else None)
+    place(chosen)
     data = open_data(asked, facts, chosen)
     chosen = replace(chosen, length=data.length)
     code = compiled.files[f"{compiled.name}.py"]
     model = instantiate(compiled.name, code, chosen.seed)
-    new = Run(path, asked.spec, asked.variant, asked.set, facts, with_rate(chosen, model), asked.data, data.fingerprint(), code)
+    new = Run(path, asked.spec, asked.variant, asked.set, facts, with_rate(chosen, model), str(asked.data), data.fingerprint(), code)
     for line in _facts(model, new, data, resumed=old is not None):
         report.fact(line)
-    return train_run(model, data, new, old, report)
+    return train_run(model, data, new, old, report, flops(asked.spec, asked.set, asked.variant, _lengths(facts, data, chosen)))
+
+
+def _lengths(facts: Surface, data: Data, chosen: Settings) -> dict[str, int]:
+    """Those of a batch: sequences, tokens, and the entries of each memory."""
+    batch = data.training_batch(chosen.seed, 0)
+    found = {"batch": chosen.batch, "seq": next((batch[each.name].shape[1] for each in facts.inputs if each.per_token), 1)}
+    for each in facts.inputs:
+        sizes = batch[each.name].shape[1 + each.per_token :]
+        found |= {name: length for (name, size), length in zip(each.axes, sizes, strict=True) if size is None}
+    return found
 
 
 def open_data(asked: Asked, facts: Surface, chosen: Settings) -> Data:
@@ -73,8 +74,10 @@ def open_data(asked: Asked, facts: Surface, chosen: Settings) -> Data:
 
 
 def _named(asked: Asked, facts: Surface, chosen: Settings) -> Data:
+    if asked.data is None:
+        raise UserError('error: there is nothing to train on; give --data FILE or MODULE:FUNCTION, or data = "..." in the settings')
     if asked.data.endswith(SUFFIXES):
-        return read_arrays(asked.data, facts, chosen.batch, asked.numbers.get("length"))
+        return read_arrays(asked.data, facts, chosen.batch, chosen.length if asked.numbers.get("length") else None)
     if NAME.fullmatch(asked.data) and not Path(asked.data).exists():
         function = find_function(asked.data, facts, chosen.batch, chosen.length)
         require_deterministic(function, chosen.seed)
@@ -97,14 +100,15 @@ def _facts(model: nn.Module, run: Run, data: Data, *, resumed: bool) -> list[str
     return lines + ["this run has no checkpoint yet: it begins again"] * (resumed and not run.checkpoints())
 
 
-def train_run(model: nn.Module, data: Data, new: Run, old: Run | None, report: Report) -> float:
-    """Train `new`, which is `old` resumed where there is one. Raises `UserError`."""
+def train_run(model: nn.Module, data: Data, new: Run, old: Run | None, report: Report, flops: int | None = None) -> float:
+    """Train `new`, which is `old` resumed where there is one; `flops` as in `train`. Raises `UserError`."""
+    boards = [Board(new.path / "tensorboard")] if new.settings.tensorboard else []
     if old:
         same_run(old, new)
     else:
         new.create()
     try:
-        return train(model, data, new, report)
+        return train(model, data, new, All([report, Log(new.path / "log.jsonl"), *boards]), flops)
     except KeyboardInterrupt:  # the second one: the first waits for the end of a step
         raise Stopped(f"stopped at once; go on from the newest checkpoint with --resume --out {new.path}", signal.SIGINT) from None
 

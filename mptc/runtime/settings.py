@@ -1,4 +1,4 @@
-"""The numbers of a training run."""
+"""The settings of a training run."""
 
 from __future__ import annotations
 
@@ -9,30 +9,48 @@ from typing import Any
 
 from mptc.runtime.errors import UserError
 
-# May change between a run and its resumption without changing what is trained.
-FREE = ("eval_every", "save_every")
-LEAST = {"steps": 1, "batch": 1, "length": 2, "warmup": 0, "eval_every": 1, "save_every": 1, "seed": 0, "threads": 0}
+Value = str | int | float | bool | None
+
+# May change between a run and its resumption without changing what is trained: what the data are is told by their fingerprint.
+FREE = ("eval_every", "save_every", "keep", "tensorboard", "tokenizer", "field", "ids")
+FROM_0 = ("warmup", "seed", "threads", "decay")
+LEAST = {"length": 2} | dict.fromkeys(("steps", "batch", "accumulate", "eval_every", "save_every", "keep"), 1) | dict.fromkeys(FROM_0, 0)
+ONE_OF = {
+    "dtype": ("float32", "bfloat16"),
+    "device": ("cpu", "cuda"),
+    "ids": ("uint8", "uint16", "uint32", "int32", "int64"),
+}
 
 
 @dataclass(frozen=True)
 class Settings:
     """`lr` is the peak rate; `final` the part of it that is left at the last step. `threads` 0 leaves torch's own choice.
 
-    `warmup` None is a tenth of the steps, at most 100.
+    `warmup` None is a tenth of the steps, at most 100. `dtype`: in which products are computed, weights stay float32. `accumulate`: in how many
+    parts a step's examples go through the model. `keep`: how many checkpoints stay. `tokenizer`, `field`, `ids`: how data are read.
     """
 
     seed: int = 0
     steps: int = 1500
     batch: int = 32
+    accumulate: int = 1
     length: int = 128
     lr: float = 0.0
     warmup: int | None = None
     final: float = 0.1
     decay: float = 0.1
     clip: float = 1.0
+    dtype: str = "float32"
+    compile: bool = False
+    device: str = "cpu"
+    threads: int = 0
     eval_every: int = 250
     save_every: int = 250
-    threads: int = 0
+    keep: int = 2
+    tensorboard: bool = False
+    tokenizer: str | None = None
+    field: str = "text"
+    ids: str = "uint16"
 
     def rate(self, step: int) -> float:
         """Linear warm-up, then half a cosine down to `final` of the peak. `step` counts from 0."""
@@ -48,17 +66,25 @@ class Settings:
         return [(name, here[name], there[name]) for name in here if name not in FREE]
 
 
-def settings(given: Mapping[str, int | float | None], base: Settings | None = None) -> Settings:
-    """`base`, or the defaults, under what was given (None is not given). Raises `UserError` for a number out of range."""
+def settings(given: Mapping[str, Value], base: Settings | None = None) -> Settings:
+    """`base`, or the defaults, under what was given (None is not given). Raises `UserError` for a value out of range."""
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     chosen = replace(base or Settings(), **changes)
     for name, least in LEAST.items():
-        at_least(name, given.get(name), least)
-    lr = given.get("lr")
-    if lr is not None and not 0 < lr < math.inf:
-        raise UserError(f"error: --lr is {lr:g}; it must be a number above 0")
+        at_least(name, changes.get(name), least)
+    for name in ("lr", "clip"):
+        value = changes.get(name)
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"error: --{name} is {value:g}; it must be a number above 0")
+    for name, words in ONE_OF.items():
+        if getattr(chosen, name) not in words:
+            raise UserError(f"error: --{name} is {getattr(chosen, name)}; it must be one of {', '.join(words)}")
+    if not 0 <= chosen.final <= 1:
+        raise UserError(f"error: --final is {chosen.final:g}; it must be from 0 to 1")
     if chosen.warmup is not None and chosen.warmup > chosen.steps:
         raise UserError(f"error: --warmup is {chosen.warmup}; it must be at most {chosen.steps}, the number of steps")
+    if chosen.accumulate > chosen.batch:
+        raise UserError(f"error: --accumulate is {chosen.accumulate}; it must be at most {chosen.batch}, the examples in a step")
     return chosen
 
 

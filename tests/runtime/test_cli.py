@@ -130,7 +130,7 @@ def test_a_place_that_cannot_be_written(mptc: Shell, spec: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["compile"], ["compile", "x", "--emit", "jax"], ["compile", "x", "--emit", "ast,torch"], ["check", "x", "--set", "d"], ["no"], ["train", "x"]],
+    [["compile"], ["compile", "x", "--emit", "jax"], ["compile", "x", "--emit", "ast,torch"], ["check", "x", "--set", "d"], ["no"], ["train"]],
 )
 def test_usage_errors(arguments: list[str], mptc: Shell) -> None:
     done = mptc(*arguments)

@@ -134,7 +134,7 @@ def test_a_checkpoint_that_cannot_be_written_costs_nothing(run: Run, text: Text,
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(UserError, match="cannot write checkpoint .*step-00000020: .*No space left"):
         train(run, text)
-    assert sorted(path.name for path in run.path.iterdir()) == ["run.json", "stand_in.py", "step-00000010"]
+    assert sorted(path.name for path in run.path.iterdir()) == ["log.jsonl", "run.json", "settings.toml", "stand_in.py", "step-00000010"]
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"surface": 1}'])
