@@ -16,13 +16,14 @@ from mptc.source.diagnostic import Diagnostics
 from mptc.source.text import Source
 
 if TYPE_CHECKING:
+    from mptc.backends.triton import Kernels
     from mptc.derive import Derived
     from mptc.ir.program import Program
     from mptc.passes import Pass
 
 __all__ = ["NOTHING", "TARGETS", "Compiled", "Deployed", "Deployment", "File", "Stored", "check", "compile", "formatted"]
 
-TARGETS = ("torch", "onnx")
+TARGETS = ("torch", "triton", "onnx")
 ADVICE = (
     "for rows at a time, let the sequence's own tokens ask, and do not make its weights an output, a probe or the state of a loop; for fused "
     "attention, make it one product of what both tokens have, plus a bias, under one softmax over one context; `mptc explain SPEC:LINE` says more"
@@ -63,8 +64,9 @@ def compile(
     variant: str | None = None,
     emit: Sequence[str] = TARGETS[:1],
     deployment: Deployment = Deployment(),
+    kernels: str = "auto",
 ) -> Compiled | None:
-    """The files of the targets asked for; None where `diagnostics` has errors."""
+    """The files of the targets asked for; None where `diagnostics` has errors. `kernels`: when those of triton are used, "auto" or "triton"."""
     from mptc.backends.kept import remark
 
     derived = derived_from(source, diagnostics, settings, variant)
@@ -73,6 +75,7 @@ def compile(
     name = derived.program.name
     following = decoding(derived)
     texts = {f"{name}.py": torch_text(derived, following)} if "torch" in emit else {}
+    texts |= triton_texts(derived, following, kernels) if "triton" in emit else {}
     return Compiled(name, texts, remark(following), onnx_graph(derived, following, diagnostics, deployment) if "onnx" in emit else None)
 
 
@@ -108,7 +111,9 @@ def decoding(derived: Derived) -> Program | str:
     return program if isinstance(program, str) else applied(program, SPARSE)[0]
 
 
-def torch_text(derived: Derived, following: Program | str | None = None, passes: Sequence[Pass] | None = None) -> str:
+def torch_text(
+    derived: Derived, following: Program | str | None = None, passes: Sequence[Pass] | None = None, kernels: Kernels | None = None
+) -> str:
     """`following`: what `decoding` finds, where that is known. `passes`: all of `mptc.passes`, unless it is told otherwise."""
     from mptc.backends.torch import module
     from mptc.derive.explain import layers
@@ -117,7 +122,16 @@ def torch_text(derived: Derived, following: Program | str | None = None, passes:
     program, moved = applied(derived.program, PASSES if passes is None else passes)
     equations, steps = layers(derived)
     equations = {moved.get(node, node): lines for node, lines in equations.items()}
-    return module(program, equations, {moved.get(node, node) for node in steps}, following or decoding(derived))
+    return module(program, equations, {moved.get(node, node) for node in steps}, following or decoding(derived), kernels)
+
+
+def triton_texts(derived: Derived, following: Program | str | None, mode: str) -> dict[str, str]:
+    """The torch module that has kernels beside it, and the kernels; where there are none, the module alone."""
+    from mptc.backends.triton import Kernels
+
+    kernels, name = Kernels(derived.program.sizes, mode), derived.program.name
+    texts = {f"{name}.py": torch_text(derived, following, kernels=kernels)}
+    return texts | ({"kernels.py": kernels.page(name, derived.program.span.source.name)} if kernels.texts else {})
 
 
 def onnx_graph(derived: Derived, following: Program | str, diagnostics: Diagnostics, deployment: Deployment) -> Deployed | None:

@@ -18,7 +18,7 @@ from mptc.trace import trace
 
 STAGES = ("ast", "model", "ir", "derivation")
 TARGETS = ("torch", "triton", "onnx", "hf")
-THERE = ("torch", "onnx")
+THERE = ("torch", "triton", "onnx")
 EMIT = f"Files: {', '.join(TARGETS)}. Printed: {', '.join(STAGES)}."
 
 

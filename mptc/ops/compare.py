@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mptc.ir.node import Node, Type, absent, axes_of, make
+from mptc.ir.node import Node, Type, axes_of, make
 from mptc.ops.arrays import Array, Sizes, spread
 from mptc.ops.base import Operation, is_truth
 from mptc.ops.contract import Contract, is_scalar, number, product, summed, total
@@ -15,6 +15,7 @@ from mptc.ops.onnx_token import onnx_compare
 from mptc.ops.onnx_value import aligned, truth
 from mptc.ops.sample import D, E, Sample, of
 from mptc.ops.site import SUM, OnnxSite, Site, Value, bracketed
+from mptc.ops.triton_text import TileSite, condition, numeric
 
 SIGNS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal}
 
@@ -35,8 +36,6 @@ class Several(Operation, abstract=True):
     def takes_scalar(self, node: Node, index: int, sizes: Sizes) -> bool:
         """One that is written as digits, beside a tensor."""
         return index >= len(node.args) - 2 and _is_number(node.args[index]) and not all(_is_number(arg) for arg in node.args[-2:])
-
-    triton = absent("printed by the region that contains it")
 
 
 def _aligned(node: Node, arrays: tuple[Array, ...]) -> list[Array]:
@@ -67,6 +66,9 @@ class Compare(Several):
     def torch(self, site: Site) -> str:
         left, right = (bracketed(site.whole(index), SUM) for index in (0, 1))
         return f"{left} {self.sign} {right}"
+
+    def triton(self, site: TileSite) -> str:
+        return f"{numeric(site, 0)} {self.sign} {numeric(site, 1)}"
 
     def is_exact(self, node: Node) -> bool:
         return True
@@ -105,6 +107,9 @@ class Where(Several):
         condition = site.whole(0) if is_truth(site.node.args[0]) else f"{bracketed(site.whole(0), SUM)} != 0"
         code = f"torch.where({condition}, {site.whole(1)}, {site.whole(2)})"
         return f"{code}.to({site.helper('wide')})" if all(_is_short(arg, site.sizes) for arg in site.node.args[1:]) else code
+
+    def triton(self, site: TileSite) -> str:
+        return f"tl.where({condition(site, 0)}, {numeric(site, 1)}, {numeric(site, 2)})"
 
     def takes_scalar(self, node: Node, index: int, sizes: Sizes) -> bool:
         """Two that are written as digits make a float32, so both must be exact in it."""
@@ -146,6 +151,9 @@ class Extreme(Several):
         if len(numbers) == 1:
             return f"{site.tight(1 - numbers[0])}.clamp({'min' if self.largest else 'max'}={site.whole(numbers[0])})"
         return f"torch.{'maximum' if self.largest else 'minimum'}({site.whole(0)}, {site.whole(1)})"
+
+    def triton(self, site: TileSite) -> str:
+        return f"tl.{'maximum' if self.largest else 'minimum'}({numeric(site, 0)}, {numeric(site, 1)})"
 
     def onnx(self, site: OnnxSite) -> Value:
         names, dims = aligned(site)

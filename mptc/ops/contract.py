@@ -15,9 +15,9 @@ from fractions import Fraction
 import numpy as np
 
 from mptc.ir.axis import Axis, Role
-from mptc.ir.node import Kind, Node, Type, absent, axes_of, make
+from mptc.ir.node import Kind, Node, Type, axes_of, make
 from mptc.ir.number import ONE, Monomial
-from mptc.ops import contract_listed, contract_text, onnx_norm, onnx_text
+from mptc.ops import contract_listed, contract_text, onnx_norm, onnx_text, triton_text
 from mptc.ops.arrays import Array, Sizes, spread
 from mptc.ops.base import Arrangement, Operation, Order, is_truth
 from mptc.ops.sample import D, E, K, Sample, of
@@ -139,7 +139,7 @@ class Contract(Operation):
     def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
         return contract_text.form_of(node, orders).arrangement()
 
-    triton = absent("printed by the region that contains it")
+    triton = triton_text.triton_contract
     onnx = onnx_text.onnx_contract
 
     @staticmethod
@@ -195,7 +195,7 @@ class Sum(Operation):
         return True
 
     torch = contract_text.torch_sum
-    triton = absent("printed by the region that contains it")
+    triton = triton_text.triton_sum
 
     def onnx(self, site: OnnxSite) -> Value:
         return onnx_norm.biased(self, site) or onnx_text.onnx_sum(self, site)

@@ -15,6 +15,7 @@ from mptc.ops.base import Arrangement, Operation, Order, is_truth, lined_up, mer
 from mptc.ops.onnx_token import onnx_mask
 from mptc.ops.sample import D, Sample, of
 from mptc.ops.site import SUM, Element, OnnxSite, Site, Value, bracketed
+from mptc.ops.triton_text import TileSite, condition
 
 
 class Leaf(Operation, abstract=True):
@@ -237,7 +238,9 @@ class Mask(Operation):
     def torch(self, site: Site) -> str:
         return mask_text(self, site)
 
-    triton = absent("printed by the region that contains it")
+    def triton(self, site: TileSite) -> str:
+        return " & ".join(condition(site, index) for index in range(len(site.node.args)))
+
     onnx = onnx_mask
 
     @staticmethod

@@ -45,9 +45,14 @@ class Site(Protocol):
 
     node: Node
     sizes: Mapping[Axis, int]
-    orders: tuple[Order, ...]  # of the operands, as they are wanted
-    order: Order
     given: tuple[tuple[str, Order], ...]  # of the operands, as they are
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """Of the operands, as they are wanted."""
+
+    @property
+    def order(self) -> Order: ...
 
     def whole(self, index: int) -> str:
         """Operand `index`, fit to stand between commas."""

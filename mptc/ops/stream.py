@@ -131,7 +131,7 @@ class Stream(Operation):
         node = site.node
         heads = self.heads(node, site.orders[0])
         key_heads = [axis for axis in heads if axis in node.args[1].axes]
-        tensors = [self._folded(site, 0, len(heads)), *(self._folded(site, index, len(key_heads)) for index in (1, 2))]
+        tensors = [self.folded(site, 0, len(heads)), *(self.folded(site, index, len(key_heads)) for index in (1, 2))]
         short = self._short(site)
         wide = str(max(self._size(site, self.inner[0]), self._size(site, self.width(node)[0])))
         longer = (short > 0, short > 0, short < 0)
@@ -146,7 +146,7 @@ class Stream(Operation):
             return code if heads else f"{code}.squeeze(1)"
         return f"{code}.unflatten(1, ({', '.join(str(site.sizes[axis]) for axis in heads)}))"
 
-    def _folded(self, site: Site, index: int, heads: int) -> str:
+    def folded(self, site: Site, index: int, heads: int) -> str:
         """One head dimension, whatever the heads."""
         code = site.whole(index)
         if heads != 1:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from mptc.runtime.checkpoint import weights_file
@@ -31,25 +34,39 @@ def load(
         variant: one of the spec's named variants; `set` goes over it.
         weights: a safetensors file with exactly the names and shapes of `state_dict()`, or a run directory of `mptc train`, for its newest
             checkpoint; without one, initial values are a function of `seed` and each parameter's path alone.
-        kernels: "auto" or "torch"; "triton" is not there yet.
+        kernels: what computes attention. "auto": on a GPU, a Triton kernel where one was measured to win, and torch elsewhere; "torch": torch;
+            "triton": a kernel wherever there is one, on a GPU, or on a CPU under TRITON_INTERPRET=1.
 
     Call it with ids `[batch, seq]` (int64) and numbers `[batch, seq, *axes]`, in declared order or by name. It returns a NamedTuple of the declared
     outputs; `loss=True` adds `.loss`, `probe=True` adds `.probes`.
 
     Raises `UserError`: as `SpecError` a mistake in the spec, `set` or `variant` (the message is the rendered diagnostics), as `WeightsError`
-    weights that are not this model's, as `RunError` a directory that is no run, or has no checkpoint yet.
+    weights that are not this model's, as `RunError` a directory that is no run, or has no checkpoint yet; and kernels="triton" where none can run.
     """
     if kernels not in KERNELS:
         raise ValueError(f"kernels is {kernels!r}; it is one of {', '.join(KERNELS)}")
     if kernels == "triton":
-        raise UserError('error: kernels="triton" is not there yet; "torch" is')
-    compiled = compile_spec(path, set, variant)
-    return instantiate(compiled.name, compiled.files[f"{compiled.name}.py"], seed, weights)
+        expect_triton()
+    target = "triton" if kernels == "triton" or (kernels == "auto" and torch.cuda.is_available() and has_triton()) else "torch"
+    compiled = compile_spec(path, set, variant, (target,), kernels=kernels)
+    return instantiate(compiled.name, compiled.files[f"{compiled.name}.py"], seed, weights, compiled.files.get("kernels.py"))
 
 
-def instantiate(name: str, text: str, seed: int = 0, weights: str | Path | None = None) -> nn.Module:
-    """The model that a generated module's text defines. Raises `WeightsError` and `RunError`."""
-    model = as_module(name, text).Model(seed=seed)
+def has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def expect_triton() -> None:
+    """Raises `UserError` where no kernel can run."""
+    if not has_triton():
+        raise UserError('error: kernels="triton" needs the package triton, which is not installed; kernels="torch" needs nothing')
+    if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+        raise UserError('error: kernels="triton" needs a GPU, and there is none; TRITON_INTERPRET=1 runs kernels on the CPU, slowly')
+
+
+def instantiate(name: str, text: str, seed: int = 0, weights: str | Path | None = None, kernels: str | None = None) -> nn.Module:
+    """The model that a generated module's text defines, with the text of its kernels. Raises `WeightsError` and `RunError`."""
+    model = as_module(name, text, kernels).Model(seed=seed)
     assert isinstance(model, nn.Module)
     if weights is not None:
         load_weights(model, weights_file(weights))

@@ -41,9 +41,10 @@ def compile_spec(
     variant: str | None = None,
     emit: Sequence[str] = TARGETS[:1],
     deployment: Deployment = Deployment(),
+    kernels: str = "auto",
 ) -> Compiled:
     """The targets of a spec; the torch module, as text, unless others are asked for. Raises `SpecError`."""
-    return through(lambda source, diagnostics: compile(source, diagnostics, as_settings(set or {}), variant, emit, deployment), path)
+    return through(lambda source, diagnostics: compile(source, diagnostics, as_settings(set or {}), variant, emit, deployment, kernels), path)
 
 
 def typed_spec(path: str | Path, set: Overrides | None = None, variant: str | None = None) -> Model:

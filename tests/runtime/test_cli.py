@@ -104,7 +104,7 @@ def test_stages_are_printed(stage: str, mptc: Shell, spec: Path, tmp_path: Path)
     assert not (tmp_path / "build").exists()
 
 
-@pytest.mark.parametrize("target", ["triton", "hf", "torch,hf"])
+@pytest.mark.parametrize("target", ["hf", "torch,hf"])
 def test_targets_that_are_not_there_yet(target: str, mptc: Shell, spec: Path, tmp_path: Path) -> None:
     done = mptc("compile", "bigram.mpt", "--emit", target)
     assert done.returncode == 1

@@ -10,7 +10,7 @@ from mptc.backends.templates import render
 from mptc.backends.torch.decode import Decoder, decoder
 from mptc.backends.torch.function import Class, Function, Part, holder, joined
 from mptc.backends.torch.lines import Comments, Plan, aligned
-from mptc.backends.torch.modules import Module, passes, plan_of
+from mptc.backends.torch.modules import Kernels, Module, passes, plan_of
 from mptc.backends.torch.names import Names, called
 from mptc.backends.torch.opening import ambient, padding, refusal, renamed
 from mptc.backends.torch.provided import closure, provided
@@ -32,17 +32,23 @@ KINDS = {
 }
 
 
-def module(program: Program, layers: Mapping[Node, list[str]], steps: set[Node], decoding: Program | str) -> str:
+def module(
+    program: Program, layers: Mapping[Node, list[str]], steps: set[Node], decoding: Program | str, kernels: Kernels | None = None
+) -> str:
     """The text of `<model>.py`. `layers`: comments for where the step of an energy begins; `steps`: where it ends.
 
-    `decoding`: the program of the next tokens, or why there is none.
+    `decoding`: the program of the next tokens, or why there is none. `kernels`: what writes the kernels beside it.
     """
-    written, model = passes(plan_of(program), lambda plan: _written(program, plan, layers, steps))
+    written, model = passes(plan_of(program), lambda plan: _written(program, plan, layers, steps, kernels))
     return render("module.py.j2", **_page(program, written, model, decoding))
 
 
-def _written(program: Program, plan: Plan, layers: Mapping[Node, list[str]], steps: set[Node]) -> tuple[Module, Class]:
-    written = Module(program, plan, Layout(), Comments(layers, steps, program.spans))
+def _written(
+    program: Program, plan: Plan, layers: Mapping[Node, list[str]], steps: set[Node], kernels: Kernels | None
+) -> tuple[Module, Class]:
+    if kernels:
+        kernels.begin()
+    written = Module(program, plan, Layout(), Comments(layers, steps, program.spans), kernels)
     return written, _model(program, written)
 
 
@@ -103,6 +109,8 @@ def _page(program: Program, written: Module, model: Class, decoding: Program | s
         "inputs": [(node.op.label, _type_text(node)) for node in program.inputs if isinstance(node.op, Input)],
         "outputs": [(output.name, _axes_text(output.order)) for output in program.outputs],
         "helpers": helpers,
+        "kernels": written.kernels.imported(program.name, program.span.source.name) if written.kernels else "",
+        "kernels_called": called(program, "kernels"),
         "classes": [
             {
                 "name": made.name,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from mptc.backends.kept import Entry, entries, keeps, labels
 from mptc.backends.layout import Layout
-from mptc.backends.torch.function import Class, Function, ambient_name
+from mptc.backends.torch.function import Class, Function
 from mptc.backends.torch.lines import Comments, Plan
 from mptc.backends.torch.modules import Module, passes, plan_of
-from mptc.backends.torch.names import Names
+from mptc.backends.torch.names import Names, ambient_name
 from mptc.backends.torch.opening import first_of, lengths, renamed
 from mptc.ir.axis import SEQ
 from mptc.ir.listing import listing

@@ -8,9 +8,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from mptc.backends.torch.lines import Writer, beside
-from mptc.backends.torch.names import Names, camel
+from mptc.backends.torch.names import Names, ambient_name, camel
+from mptc.backends.torch.rowwise import call_of_rows
 from mptc.backends.torch.site import cast, reordered
-from mptc.ir.axis import BATCH, SEQ, Axis, Role
+from mptc.ir.axis import BATCH, Axis, Role
 from mptc.ir.node import Kind, Node
 from mptc.ir.program import Parameter, Program
 from mptc.ops.base import Order
@@ -68,6 +69,7 @@ class Function(Writer):
         self.module, self.made = module, made
         self.copies: dict[Node, str] = {}  # what a copy of each stack is called
         self.lists: dict[Node, str] = {}  # where what a loop watches is gathered
+        self.kernels = module.kernels
         self.always = True  # whether what is being written is run in every call
 
     def inputs(self, program: Program) -> list[str]:
@@ -147,10 +149,10 @@ class Function(Writer):
                 lines += self.loop(node)
                 self.outlived(node)
             elif isinstance(node.op, Rows):
-                lines += self.by_rows(node, node.op)
+                lines += self.chosen(node)
             elif node in self.plan.assigned and node not in self.text:
                 lines += [comment for part in self.plan.line_of(node) for comment in self.comments.before(part)]
-                lines.append(self.line(node))
+                lines += self.chosen(node)
             if lines and self.always:
                 self.there.update(filter(is_large, self.made_by(node)))
                 lines += self.names.let_go(IDLE) if scope is self.made.scope else []  # in a repeat, the next pass takes the names again
@@ -159,6 +161,15 @@ class Function(Writer):
         if found and found[-1][1][-1].startswith("del "):  # what it holds is gone when the function returns
             found[-1][1].pop()
         return found
+
+    def chosen(self, node: Node) -> list[str]:
+        """The lines of a value: a kernel's where there is one and it pays, or else torch's."""
+        call = self.kernels.call(self, node) if self.kernels else None
+        lines = call_of_rows(self, node) if isinstance(node.op, Rows) else [self.line(node)]
+        if call is None:
+            return lines
+        (name,) = (self.text[made] for made in self.made_by(node))
+        return [f"if {call[0]}:", f"    {name} = {call[1]}", "else:", *("    " + line for line in lines)]
 
     def made_by(self, node: Node) -> list[Node]:
         """The values that the lines of a node name."""
@@ -179,41 +190,6 @@ class Function(Writer):
             return ""
         self.made.flags |= asked
         return " or ".join(sorted(asked))
-
-    def by_rows(self, node: Node, op: Rows) -> list[str]:
-        """The call of what is computed by rows: a method of its own, as training computes it once more and names may by then mean something else."""
-        body = self.plan.scopes.bodies[node]
-        inner = type(self)(self.module, Class(self.module.method_name(self.made.path), body, self.made.path), Names())
-        made = inner.made
-        for formal in op.formals:
-            inner.text[formal] = inner.names.take(inner.hint(formal))
-        made.arguments = [inner.text[formal] for formal in sorted(op.formals, key=lambda formal: isinstance(formal.op, Some) and formal.op.seen)]
-        made.lines = inner.scope(body, self.module.needs.of(node))
-        made.lines.append(f"return {', '.join(inner.code(result) for result in op.results)}")
-        made.arguments += [*(inner.text[each] for each in made.captured), *map(ambient_name, made.ambient)]
-        made.returns = ["Tensor"] * len(op.results)
-        self.made.methods.append(made)
-        given = [f"self.{made.name}", *self.tokens(node, op), _tuple([str(self._joined(op, place)) for place in range(len(op.results))])]
-        given += [*map(self.code, made.captured), *map(self.provide, made.ambient)]
-        given += [f"window={op.window}"] if op.window is not None else []
-        self.spend(node)
-        users = {user.op.index: user for user, _ in self.plan.uses.get(node, []) if isinstance(user.op, Result)}
-        for user in users.values():
-            self.text[user] = self.names.take(self.hint(user))
-        names = ", ".join(self.text[users[index]] if index in users else "_" for index in range(len(op.results)))
-        orders = ", ".join(f"[{', '.join(map(str, self.layout.order(each)))}]" for each in op.results)
-        return [f"{names} = {self.provide('by_rows')}({', '.join(given)})\t# {orders}"]
-
-    def tokens(self, node: Node, op: Rows) -> list[str]:
-        """What tokens have, those that ask and those that are seen, each with the dimension in which they lie."""
-        several: list[list[str]] = [[], []]
-        for formal, arg in zip(op.formals, node.args, strict=True):
-            assert isinstance(formal.op, Some)
-            several[formal.op.seen].append(f"({self.code(arg)}, {self.layout.order(arg).index(formal.op.along)})")
-        return [_tuple(each) for each in several]
-
-    def _joined(self, op: Rows, place: int) -> int | None:
-        return None if op.added[place] else self.layout.order(op.results[place]).index(SEQ)
 
     def line(self, node: Node) -> str:
         return beside(self.assign(node), self.layout.order(node), self.module.place(node))
@@ -351,10 +327,6 @@ def within(scope: Scope | None, outer: Scope) -> bool:
     return scope is not None and (scope is outer or within(scope.parent, outer))
 
 
-def _tuple(items: list[str]) -> str:
-    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
-
-
 def holder(path: str) -> str:
     """Where the module begins that has a stack's copies (`outer[*].layers[*]`) as an attribute: `outer[*].`"""
     around, star, _ = path.removesuffix("[*]").rpartition("[*].")
@@ -388,10 +360,3 @@ def label_of(user: Node) -> str:
 
 def plural(name: str) -> str:
     return f"{name[:-1]}ies" if name.endswith("y") else name if name.endswith("s") else f"{name}s"
-
-
-def ambient_name(request: str) -> str:
-    """`rotation(64, 10000.0)` is called `rotation_64`, `length(mem)` `length_mem`."""
-    kind, _, rest = request.partition("(")
-    parts = [part for part in rest.rstrip(")").split(", ") if part and part != "10000.0"]
-    return "_".join([kind, *(part.replace(".", "_").replace("-", "_").replace("+", "") for part in parts)])

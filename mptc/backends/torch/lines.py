@@ -91,6 +91,11 @@ class Plan:
             self.assigned.add(node)
         self.weight[node] = weight
 
+    def crowd_in(self, node: Node) -> None:
+        """A value that is read in two ways gets a line of its own, when the module is written again."""
+        node = seen_through(node)
+        if not is_leaf(node):
+            self.crowded.add(node)
 
     def line_of(self, node: Node) -> list[Node]:
         """A value that has a line, and those without one that the line computes."""

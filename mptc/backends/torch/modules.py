@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from mptc.backends.layout import Layout
-from mptc.backends.torch.function import Class, Function, Site, ambient_name, label_of
+from mptc.backends.torch.function import Class, Function, Site, label_of
 from mptc.backends.torch.lines import Comments, Plan, seen_through
-from mptc.backends.torch.names import Names, called, camel
+from mptc.backends.torch.names import Names, ambient_name, called, camel
 from mptc.ir.node import Node
 from mptc.ir.program import Parameter, Program
 from mptc.ops.region import Loop, Rows, everything
@@ -42,14 +42,26 @@ def passes(plan: Plan, write: Callable[[Plan], Written]) -> Written:
     return written
 
 
+class Kernels(Protocol):
+    """What writes kernels beside a module. `begin`: a module is written, perhaps again."""
+
+    def begin(self) -> None: ...
+
+    def call(self, function: Function, node: Node) -> tuple[str, str] | None:
+        """When a kernel computes a node, and the call that does; None where there is no kernel."""
+
+    def imported(self, name: str, source: str) -> str:
+        """Under which name the module has its kernels; empty where it has none."""
+
+
 class Module:
     """All functions of a generated module of one kind."""
 
     method = ""  # of a copy of a stack: it is called
     written_by: type[Function] = Function
 
-    def __init__(self, program: Program, plan: Plan, layout: Layout, comments: Comments) -> None:
-        self.program, self.plan, self.layout, self.comments = program, plan, layout, comments
+    def __init__(self, program: Program, plan: Plan, layout: Layout, comments: Comments, kernels: Kernels | None = None) -> None:
+        self.program, self.plan, self.layout, self.comments, self.kernels = program, plan, layout, comments, kernels
         self.needs = Needs(program)
         self.helpers: set[str] = set()
         self.classes: list[Class] = []

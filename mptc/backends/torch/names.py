@@ -10,7 +10,7 @@ from mptc.ir.program import Program
 from mptc.ops.leaf import Input
 
 IMPORTED = ("F", "torch", "nn", "Tensor", "NamedTuple", "Callable", "hashlib", "re", "copy")
-LOCAL = ("self", "batch", "seq", "device", "dtype", "wide", "position", "seen", "cache", "loss", "probe", "probes", "evaluated")
+LOCAL = ("self", "batch", "seq", "device", "dtype", "wide", "position", "seen", "cache", "loss", "probe", "probes", "evaluated", "kernels")
 TAKEN = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), *IMPORTED, *LOCAL})
 
 
@@ -63,3 +63,10 @@ def camel(label: str) -> str:
     """A class name for a stack's copies: `layers` are made of `Layer`."""
     one = label[:-1] if len(label) > 2 and label.endswith("s") and not label.endswith("ss") else label
     return "".join(part[:1].upper() + part[1:] for part in one.split("_")) or "Copy"
+
+
+def ambient_name(request: str) -> str:
+    """`rotation(64, 10000.0)` is called `rotation_64`, `length(mem)` `length_mem`."""
+    kind, _, rest = request.partition("(")
+    parts = [part for part in rest.rstrip(")").split(", ") if part and part != "10000.0"]
+    return "_".join([kind, *(part.replace(".", "_").replace("-", "_").replace("+", "") for part in parts)])

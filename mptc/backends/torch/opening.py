@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mptc.backends.torch.function import Function, ambient_name
-from mptc.backends.torch.names import called
+from mptc.backends.torch.function import Function
+from mptc.backends.torch.names import ambient_name, called
 from mptc.ir.axis import SEQ
 from mptc.ir.node import Kind
 from mptc.ir.program import Program

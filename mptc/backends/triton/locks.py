@@ -1,0 +1,45 @@
+"""Tiles, by architecture: read from the lock files in `tiles/`, which `mptc tune` rewrites; never from timing at run time."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources as package
+from typing import Any
+
+DTYPES = {"float32": "float32", "float16": "half", "bfloat16": "half"}
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "gfx942")
+PASSES = ("forward", "keys", "queries")
+WIDTHS = (64, 128, 256)
+OTHER = {"forward": (32, 32, 4, 1), "keys": (32, 32, 4, 1), "queries": (32, 32, 4, 1), "wins": False}  # where no lock file is for
+
+
+@cache
+def lock(architecture: str) -> dict[str, Any]:
+    """The lock file of an architecture."""
+    text = package.files("mptc.backends.triton").joinpath("tiles").joinpath(f"{architecture}.json").read_text()
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def entry(architecture: str, dtype: str, width: int, tied: bool) -> dict[str, Any]:
+    """The entry of a lock file for an attention whose heads are so wide."""
+    by = lock(architecture)["attention"]["tied" if tied else "untied"][DTYPES[dtype]]
+    found: dict[str, Any] = by[str(next(most for most in WIDTHS if width <= most))]
+    return found
+
+
+def tiles(width: int, tied: bool) -> list[tuple[str, str]]:
+    """For each architecture and dtype the tiles of an attention whose heads are so wide, as they are printed."""
+    printed = []
+    for architecture in ARCHITECTURES:
+        for dtype in DTYPES:
+            found = entry(architecture, dtype, width, tied)
+            values = {each: tuple(found[each]) for each in PASSES}
+            printed.append((repr((architecture, dtype)), repr({**values, "wins": wins(found)})))
+    return [*printed, *((repr(("other", dtype)), repr(OTHER)) for dtype in DTYPES)]
+
+
+def wins(found: dict[str, Any]) -> bool:
+    """Whether it was measured to be faster than the best of torch, forward and backward together."""
+    return (found.get("ratio") or 0) > 1
