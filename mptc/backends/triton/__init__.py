@@ -68,7 +68,7 @@ class Kernels:
     def page(self, name: str, source: str) -> str:
         """The text of `kernels.py`."""
         values = {"name": name, "source": source, "mode": self.mode, "tiles": self.entries, "kernels": list(self.texts.values())}
-        return render("kernels.py.j2", library=f"mptc_{digest(render('kernels.py.j2', library='', **values))}", **values)
+        return render("kernels.py.j2", **values)
 
 
 def digest(text: str) -> str:
