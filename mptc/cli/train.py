@@ -14,14 +14,17 @@ Value = str | int | float | bool | None
 @click.command("train")
 @click.argument("spec")
 @overrides
-@click.option("--data", metavar="FILE|MODULE:FUNCTION", help="A text, a .safetensors or .npz file, or a function; see above.")
+@click.option("--data", metavar="FILE|MODULE:FUNCTION", help="A text, documents, ids, arrays or a function; see above.")
+@click.option("--tokenizer", metavar="FILE", help="A tokenizer.json, for texts and documents; mptc tokenize makes one.  [default: their bytes]")
+@click.option("--field", metavar="NAME", help="Of each document in a .jsonl file.  [default: text]")
+@click.option("--ids", metavar="DTYPE", help="Of a .bin file: uint8, uint16, uint32, int32 or int64.  [default: uint16]")
 @click.option("--settings", metavar="FILE", help="TOML: data, out, variant, [set], and every option below by its name. Options go over it.")
 @click.option("--out", metavar="DIR", help="The run's directory.  [default: runs/MODEL[-VARIANT]]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, from its newest checkpoint.")
 @click.option("--steps", type=int, help="[default: 1500]")
 @click.option("--batch", type=int, help="Examples in a step.  [default: 32]")
 @click.option("--accumulate", type=int, metavar="PARTS", help="In which a step's examples go through the model.  [default: 1]")
-@click.option("--length", type=int, help="Bytes in a window of a text; what a function is asked for.  [default: 128]")
+@click.option("--length", type=int, help="Bytes, or tokens, in a window of a text; what a function is asked for.  [default: 128]")
 @click.option("--lr", type=float, help="AdamW's peak rate.  [default: 0.01, less from 100,000 parameters on]")
 @click.option("--warmup", type=int, metavar="STEPS", help="Until the peak rate.  [default: a tenth of the steps, at most 100]")
 @click.option("--final", type=float, metavar="PART", help="Of the peak rate, left at the last step.  [default: 0.1]")
@@ -41,11 +44,12 @@ def command(
 ) -> None:
     """Train the model of SPEC, with AdamW, warm-up and a cosine.
 
-    --data is one of three. A text, for a model of one id input: its bytes are the ids. A .safetensors or .npz file with an array for each input,
-    named after it: [examples, seq, *axes], or [examples, *axes] for an input per sequence; ids are integers, below 0 where a loss shall not count
-    them, numbers are floats. Of both the last tenth is held out. Or MODULE:FUNCTION, imported from the current directory and called with (seed,
-    step, batch, length): it returns a dict of such arrays, `batch` examples each, the same for the same numbers. Held out are then the batches of
-    steps from 2^31 on.
+    --data is one of four. A text, or the documents in a .jsonl file, for a model of one id input: their bytes are the ids, or what --tokenizer
+    makes of them. Ids: a .npy file of one row, or a .bin file of nothing else. A .safetensors or .npz file with an array for each input, named after
+    it: [examples, seq, *axes], or [examples, *axes] for an input per sequence; ids are integers, below 0 where a loss shall not count them, numbers
+    are floats. Of all these the last tenth is held out. Or MODULE:FUNCTION, imported from the current directory and called with (seed, step, batch,
+    length): it returns a dict of such arrays, `batch` examples each, the same for the same numbers. Held out are then the batches of steps from 2^31
+    on.
 
     The run's directory gets the generated module, the settings (settings.toml), a line for each step (log.jsonl) and whole checkpoints only. A run
     that was killed goes on with --resume and ends with the same weights, bit for bit. Ctrl-C and SIGTERM save the step they fall into first. A loss

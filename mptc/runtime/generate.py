@@ -1,4 +1,4 @@
-"""Continuing texts byte by byte, with the derived cache as long as it holds what is seen."""
+"""Continuing texts byte by byte, or token by token, with the derived cache as long as it holds what is seen."""
 
 from __future__ import annotations
 
@@ -8,40 +8,45 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mptc.runtime.codec import Bytes, Codec
 from mptc.runtime.errors import UserError
 from mptc.runtime.sampling import Draw, Logits, choose
 from mptc.runtime.settings import at_least
 from mptc.runtime.surface import BYTES, Surface, require_continuation
 
 
-def generate(model: nn.Module, surface: Surface, prompt: bytes, tokens: int, draw: Draw, cached: bool = True) -> Iterator[int]:
-    """Yield up to `tokens` bytes that continue `prompt`, a function of the seed.
+def generate(
+    model: nn.Module, surface: Surface, prompt: Sequence[int], tokens: int, draw: Draw, cached: bool = True, codec: Codec = Bytes()
+) -> Iterator[int]:
+    """Yield up to `tokens` bytes, or ids of `codec`, that continue `prompt`, a function of the seed.
 
     `cached=False` computes all that is seen again for each byte. Raises `UserError` for a model that cannot continue bytes, an empty prompt or a
     number out of range.
     """
-    steps = generate_all(model, surface, [prompt], tokens, draw, cached)
+    steps = generate_all(model, surface, [prompt], tokens, draw, cached, codec)
     return (step[0] for step in steps if step[0] is not None)
 
 
 def generate_all(
-    model: nn.Module, surface: Surface, prompts: Sequence[bytes], tokens: int, draw: Draw, cached: bool = True
+    model: nn.Module, surface: Surface, prompts: Sequence[Sequence[int]], tokens: int, draw: Draw, cached: bool = True, codec: Codec = Bytes()
 ) -> Iterator[list[int | None]]:
     """Yield the next byte of every prompt, of any lengths, as one batch; None for those that have come to their end. As `generate`."""
-    require_continuation(surface)
+    require_continuation(surface, codec.size, codec.told)
     if not all(prompts):
-        raise UserError("error: the prompt is empty; a model continues at least one byte")
+        raise UserError(f"error: the prompt is empty; a model continues at least one {codec.unit}")
     at_least("tokens", tokens, 0)
     draw.check()
     if cached and not hasattr(model, "new_cache"):
         cached = False
-    return _continue(model.eval(), str(surface.logits), [list(prompt) for prompt in prompts], tokens, draw, cached)
+    return _continue(model.eval(), str(surface.logits), [list(prompt) for prompt in prompts], tokens, draw, cached, codec.size)
 
 
-def _continue(model: nn.Module, logits: str, rows: list[list[int]], tokens: int, draw: Draw, cached: bool) -> Iterator[list[int | None]]:
+def _continue(
+    model: nn.Module, logits: str, rows: list[list[int]], tokens: int, draw: Draw, cached: bool, size: int
+) -> Iterator[list[int | None]]:
     sources = [draw.source(row) for row in range(len(rows))]
     ended = [False] * len(rows)
-    read = Cached(model, logits, len(rows), draw.window) if cached else Whole(model, logits, draw.window)
+    read = Cached(model, logits, len(rows), draw.window, size) if cached else Whole(model, logits, draw.window, size)
     for _ in range(tokens):
         following = read(rows, ended)
         step: list[int | None] = []
@@ -60,11 +65,11 @@ def _continue(model: nn.Module, logits: str, rows: list[list[int]], tokens: int,
 class Whole:
     """The logits of what comes next, from all that is seen anew."""
 
-    def __init__(self, model: nn.Module, logits: str, window: int) -> None:
-        self.model, self.logits, self.window = model, logits, window
+    def __init__(self, model: nn.Module, logits: str, window: int, size: int = BYTES) -> None:
+        self.model, self.logits, self.window, self.size = model, logits, window, size
 
     def __call__(self, rows: list[list[int]], ended: list[bool]) -> list[Logits]:
-        return [_numbers(self._call(torch.tensor([row[-self.window :]]))[0, -1]) for row in rows]
+        return [self._numbers(self._call(torch.tensor([row[-self.window :]]))[0, -1]) for row in rows]
 
     def _call(self, tokens: Tensor, **options: object) -> Tensor:
         with torch.no_grad():
@@ -72,12 +77,16 @@ class Whole:
         assert isinstance(found, Tensor)
         return found
 
+    def _numbers(self, logits: Tensor) -> Logits:
+        """Those of the bytes or tokens, of a vocabulary that may have further ids."""
+        return np.asarray(logits[: self.size].float().cpu().numpy())
+
 
 class Cached(Whole):
     """From what is new behind what a cache holds, until more is there than is to be seen."""
 
-    def __init__(self, model: nn.Module, logits: str, batch: int, window: int) -> None:
-        super().__init__(model, logits, window)
+    def __init__(self, model: nn.Module, logits: str, batch: int, window: int, size: int = BYTES) -> None:
+        super().__init__(model, logits, window, size)
         self.cache = model.new_cache(batch=batch, capacity=window)  # type: ignore[operator]
         self.done = [0] * batch
 
@@ -89,9 +98,4 @@ class Cached(Whole):
         tokens = torch.tensor([[*row, *[-1] * (longest - len(row))] for row in new])
         found = self._call(tokens, cache=self.cache)
         self.done = [len(row) for row in rows]
-        return [_numbers(each[max(len(row) - 1, 0)]) for each, row in zip(found, new, strict=True)]
-
-
-def _numbers(logits: Tensor) -> Logits:
-    """Those of the bytes, of a vocabulary that may have further ids."""
-    return np.asarray(logits[:BYTES].float().cpu().numpy())
+        return [self._numbers(each[max(len(row) - 1, 0)]) for each, row in zip(found, new, strict=True)]

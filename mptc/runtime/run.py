@@ -2,6 +2,7 @@
 
 run.json           spec, variant, overrides, surface, settings, where the data came from and their fingerprint
 <model>.py         the generated module: a run needs neither its spec nor the compiler to go on
+tokenizer.json     of what the data were read with, if it was one
 settings.toml      the settings, as --settings takes them
 log.jsonl          a line for each step and each evaluation
 step-00000250/     model.safetensors, optimizer.safetensors, state.json
@@ -40,10 +41,18 @@ class Run:
         if (self.path / "run.json").exists():
             raise RunError(f"error: {self.path} already holds a run; go on with --resume, or choose another --out")
         settings = as_toml(self.spec, self.variant, self.set, self.origin, self.settings)
-        write_all({self.path / f"{self.surface.name}.py": self.text, self.path / "settings.toml": settings})
+        files: dict[Path, str | bytes] = {self.path / f"{self.surface.name}.py": self.text, self.path / "settings.toml": settings}
+        if self.settings.tokenizer:
+            files[self.tokenizer] = Path(self.settings.tokenizer).read_bytes()
+        write_all(files)
         record = asdict(self)
         del record["path"], record["text"]
         write_all({self.path / "run.json": json.dumps(record, indent=2) + "\n"})
+
+    @property
+    def tokenizer(self) -> Path:
+        """Its own copy, if it has one."""
+        return self.path / "tokenizer.json"
 
     def checkpoints(self) -> list[Path]:
         """Whole checkpoints, oldest first."""

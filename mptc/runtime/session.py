@@ -11,6 +11,7 @@ from torch import nn
 from mptc.runtime.arrays import SUFFIXES, read_arrays
 from mptc.runtime.asked import Asked
 from mptc.runtime.checkpoint import newest_weights
+from mptc.runtime.codec import Bytes, Codec, read_tokenizer
 from mptc.runtime.data import Data
 from mptc.runtime.errors import RunError, Stopped, UserError
 from mptc.runtime.evaluate import require_counting
@@ -23,7 +24,7 @@ from mptc.runtime.run import Run, is_run, read_run, same_run
 from mptc.runtime.settings import Settings, settings
 from mptc.runtime.spec import compile_spec, flops, typed_spec
 from mptc.runtime.surface import Surface, no_bytes, require_loss, surface
-from mptc.runtime.text import read_text
+from mptc.runtime.text import IDS, read_ids, read_text
 from mptc.runtime.train import train, with_rate
 
 WINDOW = 256  # bytes of context for weights that say nothing of how they were trained
@@ -43,6 +44,8 @@ def train_spec(asked: Asked, report: Report) -> float:
     old = read_run(path) if asked.resume else None
     asked = replace(asked, data=asked.data or (old.origin if old else None))
     chosen = settings(asked.numbers, old.settings if old else None)
+    if old and old.tokenizer.exists() and not asked.numbers.get("tokenizer"):
+        chosen = replace(chosen, tokenizer=str(old.tokenizer))
     place(chosen)
     data = open_data(asked, facts, chosen)
     chosen = replace(chosen, length=data.length)
@@ -82,10 +85,15 @@ def _named(asked: Asked, facts: Surface, chosen: Settings) -> Data:
         function = find_function(asked.data, facts, chosen.batch, chosen.length)
         require_deterministic(function, chosen.seed)
         return function
-    reason = no_bytes(facts)
+    given, words, ids = facts.inputs[0], (asked.data, facts.inputs[0].name, chosen.batch, chosen.length), asked.data.endswith(IDS)
+    codec = read_tokenizer(chosen.tokenizer) if chosen.tokenizer else Bytes()
+    reason = no_bytes(facts, 0, "") if ids else no_bytes(facts, codec.size, codec.told)
     if reason:
-        raise UserError(f"error: {reason}\n  give --data a {' or '.join(SUFFIXES)} file with one array for each input, or MODULE:FUNCTION")
-    return read_text(asked.data, facts.inputs[0].name, chosen.batch, chosen.length)
+        arrays = f"give --data a {' or '.join(SUFFIXES)} file with one array for each input, or MODULE:FUNCTION"
+        raise UserError(f"error: {reason}" + (f"\n  {arrays}" if facts.vocab is None or not chosen.tokenizer else ""))
+    if ids and given.vocabulary:
+        return read_ids(*words, given.vocabulary, chosen.ids)
+    return read_text(*words, codec, chosen.field)
 
 
 def _facts(model: nn.Module, run: Run, data: Data, *, resumed: bool) -> list[str]:
@@ -129,6 +137,14 @@ def open_model(spec_or_run: str, set: dict[str, str], variant: str | None, weigh
     file = weights or (newest_weights(trained) if trained else None)
     model = instantiate(compiled.name, compiled.files[f"{compiled.name}.py"], 0, file)
     return model, surface(typed_spec(spec_or_run, set, variant)), _window(trained.settings if trained else None)
+
+
+def open_codec(spec_or_run: str, run: str | None, tokenizer: str | None) -> Codec:
+    """What turns texts into a model's ids: the tokenizer given, or that of a run; bytes without one. Raises `UserError`."""
+    path = next((each for each in (spec_or_run, run) if each and is_run(each)), None)
+    own = read_run(path).tokenizer if path else None
+    file = tokenizer or (own if own and own.exists() else None)
+    return read_tokenizer(file) if file else Bytes()
 
 
 def _open_run(path: str, weights: str | None) -> tuple[nn.Module, Surface, int]:

@@ -145,13 +145,13 @@ def _parts(root: object) -> Iterator[object]:
 # -- what is refused ---------------------------------------------------------------------------------------
 
 
-def no_bytes(surface: Surface) -> str | None:
-    """Why the model cannot read bytes: it needs one id input for each token, of a vocabulary that holds them. None where it can."""
+def no_bytes(surface: Surface, size: int = BYTES, told: str = "bytes") -> str | None:
+    """Why the model cannot read ids below `size`: it needs one id input for each token, of a vocabulary that holds them. None where it can."""
     if surface.vocab is None:
         found = ", ".join(each.name for each in surface.inputs) or "none"
         return f"model {surface.name} must have one input, an id for each token, to read text; its inputs are: {found}"
-    if surface.vocab < BYTES:
-        return f"model {surface.name} has a vocabulary of {surface.vocab}; bytes need at least {BYTES}"
+    if surface.vocab < size:
+        return f"model {surface.name} has a vocabulary of {surface.vocab:,}; {told} need at least {size:,}"
     return None
 
 
@@ -161,9 +161,9 @@ def require_loss(surface: Surface) -> None:
         raise UserError(f"error: model {surface.name} declares no loss to train on; add `loss cross_entropy[vocab](logits, next(tokens))`")
 
 
-def require_continuation(surface: Surface) -> None:
-    """Raise `UserError` unless the model can continue a text: it reads bytes, is causal and has logits over its ids."""
-    reason = no_bytes(surface)
+def require_continuation(surface: Surface, size: int = BYTES, told: str = "bytes") -> None:
+    """Raise `UserError` unless the model can continue a text: it reads bytes, or `told`, is causal and has logits over its ids."""
+    reason = no_bytes(surface, size, told)
     if reason:
         raise UserError(f"error: {reason}, so there is no text that it could continue")
     if not surface.causal:
