@@ -148,11 +148,11 @@ def test_from_a_text_to_a_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     (tmp_path / "bigram.mpt").write_text(BIGRAM)
     (tmp_path / "corpus.txt").write_text("the cat sat on the mat\n" * 200)
     made = mptc("tokenize", "corpus.txt", "--vocab", "300")
-    assert made.stdout.startswith("tokenizer.json: 268 tokens, not 300: the text has no more pairs, of 4,600 characters"), made.output
+    assert made.stdout.startswith("tokenizer.json: 269 tokens, not 300: the text has no more pairs, of 4,600 characters"), made.output
     words = ["train", "bigram.mpt", "--tokenizer", "tokenizer.json", "--steps", "200", "--batch", "8", "--length", "16", "--lr", "0.1"]
     refused = mptc(*words, "--data", "corpus.txt")
     assert refused.exit_code == 1
-    assert refused.stderr == "error: model bigram has a vocabulary of 256; the tokens of tokenizer.json need at least 268\n"
+    assert refused.stderr == "error: model bigram has a vocabulary of 256; the tokens of tokenizer.json need at least 269\n"
     assert not (tmp_path / "runs").exists()
     done = mptc(*words, "--set", "vocab=300", "--data", "corpus.txt")
     assert done.exit_code == 0, done.stderr
