@@ -65,9 +65,14 @@ def compile(
     emit: Sequence[str] = TARGETS[:1],
     deployment: Deployment = Deployment(),
     kernels: str = "auto",
+    strict: bool = False,
 ) -> Compiled | None:
-    """The files of the targets asked for; None where `diagnostics` has errors. `kernels`: when those of triton are used, "auto" or "triton"."""
+    """The files of the targets asked for; None where `diagnostics` has errors.
+
+    `kernels`: when those of triton are used, "auto" or "triton". `strict`: a score that none takes is an error.
+    """
     from mptc.backends.kept import remark
+    from mptc.where import where
 
     derived = derived_from(source, diagnostics, settings, variant)
     if derived is None:
@@ -76,6 +81,9 @@ def compile(
     following = decoding(derived)
     texts = {f"{name}.py": torch_text(derived, following)} if "torch" in emit else {}
     texts |= triton_texts(derived, following, kernels) if "triton" in emit else {}
+    for placed in where(derived) if strict else ():
+        if not placed.kernel:
+            diagnostics.add("E0903", placed.score.used, f"no kernel takes this score: {placed.reason}")
     return Compiled(name, texts, remark(following), onnx_graph(derived, following, diagnostics, deployment) if "onnx" in emit else None)
 
 

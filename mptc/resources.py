@@ -22,6 +22,11 @@ def helpers_path() -> Path:
     return _PACKAGE / "backends" / "torch" / "helpers.py"
 
 
+def tiles_dir() -> Path:
+    """The lock files of kernels: their tiles, by architecture."""
+    return _PACKAGE / "backends" / "triton" / "tiles"
+
+
 def grammar_path() -> Path:
     return _find("grammar", "grammar") / "mpt.lark"
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "tokenize": "Make a tokenizer of a text, or ids.",
     "generate": "Continue a prompt.",
     "run": "Continue a prompt with a deployed graph, on onnxruntime.",
+    "tune": "Time kernels on this machine's GPU, and write down which win.",
     "bench": "Time a spec, alone or against a module by hand.",
     "verify": "Hold what a spec compiles to against what it means.",
 }

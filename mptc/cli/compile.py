@@ -43,6 +43,7 @@ def _emit(context: click.Context, parameter: click.Parameter, given: str) -> tup
 @click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), help="Of the numbers in onnx.  [default: float32]")
 @click.option("--quantize", type=click.Choice(["int8"]), help="Matrices in onnx as bytes, with a scale for each row.")
 @click.option("--probes", is_flag=True, help="Make the probes outputs of onnx.")
+@click.option("--strict", is_flag=True, help="With triton: a score that no kernel takes is an error.")
 @click.option("--after", type=click.Choice(AFTER), help="The stage whose ir is printed.  [default: derive]")
 @click.pass_context
 def command(
@@ -57,6 +58,7 @@ def command(
     dtype: str | None,
     quantize: str | None,
     probes: bool,
+    strict: bool,
     after: str | None,
 ) -> None:
     """Compile SPEC and write it to DIR/MODEL/, as a torch module (MODEL.py) or what --emit says, or print a stage of the compilation on stdout."""
@@ -64,6 +66,8 @@ def command(
         raise click.UsageError("--seed and --weights exclude each other", context)
     if (dtype or quantize or probes) and "onnx" not in emit:
         raise click.UsageError("--dtype, --quantize and --probes are for --emit onnx", context)
+    if strict and "triton" not in emit:
+        raise click.UsageError("--strict is for --emit triton", context)
     if after and emit != ("ir",):
         raise click.UsageError("--after is for --emit ir", context)
     _refuse(spec, emit)
@@ -76,7 +80,7 @@ def command(
     elif source and emit[0] in STAGES:
         text = show(source, diagnostics, emit[0], set, variant)
     elif source:
-        compiled = compile(source, diagnostics, set, variant, emit, Deployment(dtype or "float32", quantize == "int8", probes))
+        compiled = compile(source, diagnostics, set, variant, emit, Deployment(dtype or "float32", quantize == "int8", probes), strict=strict)
     tell(diagnostics)
     if diagnostics.failed:
         context.exit(1)

@@ -18,6 +18,7 @@ from mptc.source.diagnostic import Diagnostics
 from mptc.trace import Trace, trace
 from mptc.trace.line import Place, explained, explained_line, sources
 from mptc.trace.page import page
+from mptc.where import told
 
 
 @click.command("explain")
@@ -25,10 +26,19 @@ from mptc.trace.page import page
 @overrides
 @click.option("--line", "line", metavar="[FILE:]LINE", help="A line of SPEC, or of a file that it uses.")
 @lengths
+@click.option("--where", "where", is_flag=True, help="What of SPEC runs where: which kernel takes each score, on which machines, and why not.")
 @click.option("--html", "out", metavar="FILE", help="Write what each stage did to SPEC as one page, with the differences.")
 @click.pass_context
 def command(
-    context: click.Context, /, what: str | None, set: dict[str, str], variant: str | None, line: str | None, out: str | None, **given: Any
+    context: click.Context,
+    /,
+    what: str | None,
+    set: dict[str, str],
+    variant: str | None,
+    line: str | None,
+    where: bool,
+    out: str | None,
+    **given: Any,
 ) -> None:
     """Explain a diagnostic CODE, with a spec that triggers it; or how SPEC becomes code: equations, and which scores are fused or computed by rows
     and why others are not. Alone, list all codes.
@@ -38,15 +48,19 @@ def command(
     """
     spec, number = _named(what)
     asked = line or number
-    if spec is None and (out or line or known(**given)):
-        raise click.UsageError("--html, --line and lengths are of a SPEC", context)
+    if spec is None and (out or line or where or known(**given)):
+        raise click.UsageError("--html, --line, --where and lengths are of a SPEC", context)
+    if where and (out is not None or asked is not None):
+        raise click.UsageError("--where is of a whole SPEC and stands alone", context)
     if out is not None and asked is not None:
         raise click.UsageError("--html is of a whole SPEC, not of a line", context)
     if line is not None and number is not None:
         raise click.UsageError("a line is named once: SPEC:LINE or --line", context)
     if asked is None and known(**given):
         raise click.UsageError("lengths are of the cost of a line: SPEC:LINE", context)
-    if spec is not None:
+    if spec is not None and where:
+        click.echo(told(_trace(context, spec, set, variant, None).derived), nl=False)
+    elif spec is not None:
         _spec(spec, asked, _trace(context, spec, set, variant, asked), known(**given), out)
     elif what is None:
         for entry in CATALOGUE.values():

@@ -26,16 +26,16 @@ def explained(entry: Entry) -> str:
 
 
 def _said(code: str, example: Example) -> tuple[str, list[str]]:
-    """The command that finds what the code stands for, `check` before `compile`, that before `--emit onnx`, and its lines."""
+    """The command that finds what the code stands for, `check` before `compile`, that before other targets, and its lines."""
     with TemporaryDirectory() as folder, chdir(folder):
         for name, text in example.files.items():
             Path(name).write_text(text, encoding="utf-8")
         source, diagnostics, command = Source.read(Path(SPEC)), Diagnostics(), "check"
         check(source, diagnostics, example.settings, example.variant)
-        for emit in (["torch"], ["onnx"]):
+        for command_, emit in (("compile", ["torch"]), ("compile --emit onnx", ["onnx"]), ("compile --emit triton --strict", ["triton"])):
             if not any(one.code == code for one in diagnostics.found):
-                command, diagnostics = "compile" if emit == ["torch"] else "compile --emit onnx", Diagnostics()
-                compile(source, diagnostics, example.settings, example.variant, emit)
+                command, diagnostics = command_, Diagnostics()
+                compile(source, diagnostics, example.settings, example.variant, emit, strict=emit == ["triton"])
     lines = "\n".join(map(render, diagnostics.found)).split("\n")
     return f"mptc {command} {SPEC}{example.options}", lines
 

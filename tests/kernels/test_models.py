@@ -88,9 +88,9 @@ FAULTS = {
     "what is summed so far": ("shrink = tl.exp2(top - base)", "shrink = 0.9 * tl.exp2(top - base)", True),
     "which tokens are seen": ("(i[:, None] >= j[None, :])", "(i[:, None] > j[None, :])", True),
     "the log-sum-exp": ("(top + tl.log2(below)) * LN_2", "(top + tl.log2(below)) * 0.7", True),
-    "the adjoint of a score": ("ds = p * (flow - delta_tile[:, None])", "ds = p * flow", True),
-    "the adjoint of values": ("tl.dot(tl.trans(p.to(do_tile.dtype)), do_tile", "tl.dot(tl.trans((0.5 * p).to(do_tile.dtype)), do_tile", True),
-    "the adjoint of queries": ("dq_step = tl.dot(back, k_tile", "dq_step = tl.dot(-back, k_tile", True),
+    "the adjoint of a score": ("ds = p * (flow - delta_tile[None, :])", "ds = p * flow", True),
+    "the adjoint of values": ("tl.dot(p.to(do_tile.dtype), do_tile", "tl.dot((0.5 * p).to(do_tile.dtype), do_tile", True),
+    "the adjoint of queries": ("dq_step = tl.dot(tl.trans(back), k_tile", "dq_step = tl.dot(tl.trans(-back), k_tile", True),
 }
 
 

@@ -15,7 +15,7 @@ from mptc.backends.triton.attention import WIDEST, Attention, Tile, attention, t
 from mptc.backends.triton.locks import tiles
 from mptc.backends.triton.pairs import Leaf, Refused
 from mptc.ir.axis import BATCH, SEQ, Axis
-from mptc.ir.node import Node, make
+from mptc.ir.node import Node, make, walk
 from mptc.ops.contract import Contract
 from mptc.ops.region import Rows, Some
 from mptc.ops.site import tight
@@ -29,31 +29,37 @@ NAMES = "abcdefgh"
 
 @dataclass
 class Kernels:
-    """The kernels of one module. `texts`: each by what it says without its name, so that what is the same is written once."""
+    """The kernels of one module. `texts`: each by what it says when it is called `attention`, so that what is the same is written once."""
 
     sizes: Mapping[Axis, int]
     mode: str = "auto"
     texts: dict[str, str] = field(default_factory=dict)
     entries: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
-    refused: dict[Node, str] = field(default_factory=dict)
+    placed: dict[Node, tuple[str, str]] = field(default_factory=dict)  # which kernel takes a node, or none and why
+    shapes: dict[str, tuple[int, bool]] = field(default_factory=dict)  # of each kernel: how wide, and whether a key is its own value
 
     def begin(self) -> None:
         self.texts.clear()
         self.entries.clear()
-        self.refused.clear()
+        self.placed.clear()
+        self.shapes.clear()
 
     def imported(self, name: str, source: str) -> str:
         return f"kernels_{digest(self.page(name, source))}" if self.texts else ""
 
     def call(self, function: Function, node: Node) -> tuple[str, str] | None:
-        """When a kernel computes a node, and the call; None where none does, and `refused` says why."""
+        """When a kernel computes a node, and the call; None where none does, and `placed` says why."""
         if not isinstance(node.op, Stream | Rows):
             return None
+        parts = [node, *(walk(node.op.results) if isinstance(node.op, Rows) else ())]
         try:
-            return _Call(self, function, attention(node)).text()
+            call = _Call(self, function, attention(node))
+            test, code = call.text()
         except Refused as reason:
-            self.refused[node] = str(reason)
+            self.placed.update((part, ("", str(reason))) for part in parts)
             return None
+        self.placed.update((part, (call.name, "")) for part in parts)
+        return test, code
 
     def name(self, made: Mapping[str, object], width: int) -> str:
         """What a kernel is called, which is written where it is new."""
@@ -61,7 +67,8 @@ class Kernels:
         if key not in self.texts:
             name = f"attention{len(self.texts) + 1 if self.texts else ''}"
             self.texts[key] = tidied(render("attention.py.j2", of={**made, "name": name}))
-            self.entries.append((name, tiles(width, bool(made["tied"]))))
+            self.shapes[name] = (width, bool(made["tied"]))
+            self.entries.append((name, tiles(*self.shapes[name])))
             return name
         return self.entries[list(self.texts).index(key)][0]
 
@@ -82,6 +89,7 @@ class _Call:
     kernels: Kernels
     function: Function
     found: Attention
+    name: str = ""
 
     def text(self) -> tuple[str, str]:
         stream, function = self.found.stream, self.function
@@ -91,7 +99,7 @@ class _Call:
             raise Refused(f"its heads are {max(width, value_width)} wide, and a tile holds {WIDEST}")
         learned = {leaf.formal for leaf in self.found.pairs.leaves if function.layout.grade(leaf.whole) is Grade.NUMBER}
         made = tile(self.found, self.kernels.sizes, learned)
-        name = self.kernels.name(self._described(made, width, value_width), max(width, value_width))
+        self.name = name = self.kernels.name(self._described(made, width, value_width), max(width, value_width))
         given = self._operands()
         test = ", ".join(function.code(self._outside(stream.args[index])) for index in ((0, 1) if self.found.tied else (0, 1, 2)))
         own = called(function.module.program, "kernels")

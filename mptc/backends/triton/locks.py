@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib import resources as package
 from typing import Any
+
+from mptc.resources import tiles_dir
 
 DTYPES = {"float32": "float32", "float16": "half", "bfloat16": "half"}
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "gfx942")
@@ -17,8 +18,7 @@ OTHER = {"forward": (32, 32, 4, 1), "keys": (32, 32, 4, 1), "queries": (32, 32, 
 @cache
 def lock(architecture: str) -> dict[str, Any]:
     """The lock file of an architecture."""
-    text = package.files("mptc.backends.triton").joinpath("tiles").joinpath(f"{architecture}.json").read_text()
-    found: dict[str, Any] = json.loads(text)
+    found: dict[str, Any] = json.loads((tiles_dir() / f"{architecture}.json").read_text(encoding="utf-8"))
     return found
 
 

@@ -34,4 +34,22 @@ model m {
 }
 """,
     ),
+    Entry(
+        "E0903",
+        "a score that no kernel takes",
+        "With --strict every attention has a kernel. One takes a softmax over one context, whose score is element by element in one product of what "
+        "both tokens have. `mptc explain --where SPEC` says what runs where.",
+        """\
+dim d = 4
+dim key = 4
+model m {
+  input x: [d]
+  param W: [key, d]
+  param V: [key, d]
+  c = past(x)
+  s = tanh(sum[key]((W @ x) * (W @ c))) + sum[key]((V @ x) * (V @ c))
+  output y = sum[ctx](softmax[ctx](s) * c)
+}
+""",
+    ),
 )
