@@ -11,6 +11,7 @@ from mptc.source.text import Source
 
 if TYPE_CHECKING:
     from mptc.cost import Cost
+    from mptc.cost.again import Again
 
 NO_LENGTHS: Mapping[str, int] = {}
 DRAWN = ("text", "mermaid", "svg")
@@ -84,6 +85,20 @@ def counted(
     except TooLarge:
         diagnostics.add("E0902", derived.program.span, f"written out, the stacks and repeats of this model come to more than {MOST:,} steps")
     return None
+
+
+def computed_again(
+    source: Source, diagnostics: Diagnostics, settings: Mapping[str, str], variant: str | None, lengths: Mapping[str, int], room: int
+) -> Again | None:
+    """Which copies of stacks to compute again, so that activations and gradients are `room` bytes at most; None where `diagnostics` has errors."""
+    from mptc.backends.deployment import TooLarge
+    from mptc.cost import again
+
+    derived = derived_from(source, diagnostics, settings, variant)
+    try:
+        return None if derived is None else again(derived.program, lengths, room)
+    except TooLarge:
+        return None
 
 
 def drawing(

@@ -35,6 +35,7 @@ Value = str | int | float | bool | None
 @click.option("--compile/--no-compile", default=None, help="Under torch.compile.  [default: no]")
 @click.option("--device", metavar="cpu|cuda", help="[default: cpu]")
 @click.option("--threads", type=int, help="CPU threads.  [default: torch's choice]")
+@click.option("--memory", metavar="AMOUNT", help="That a step may take, as 8GB: copies of stacks are computed again on the way back.  [default: any]")
 @click.option("--eval-every", type=int, metavar="STEPS", help="[default: 250]")
 @click.option("--save-every", type=int, metavar="STEPS", help="[default: 250]")
 @click.option("--keep", type=int, metavar="N", help="Checkpoints that stay, the newest.  [default: 2]")
@@ -54,6 +55,9 @@ def command(
     The run's directory gets the generated module, the settings (settings.toml), a line for each step (log.jsonl) and whole checkpoints only. A run
     that was killed goes on with --resume and ends with the same weights, bit for bit. Ctrl-C and SIGTERM save the step they fall into first. A loss
     that is not finite ends the run; its checkpoints stay as they are.
+
+    With --memory, as few copies of stacks as it takes keep no activations and are computed once more on the way back, chosen from what `mptc cost`
+    knows: the same numbers in more time. Weights, gradients, AdamW's moments and activations are counted, in float32.
 
     MFU is the share of the time that the model's products, forward and backward, would take at the speed of one large product here.
     """

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 from mptc.backends.kept import entries
+from mptc.cost.again import Again, fewest
 from mptc.cost.chunks import SIZE, largest_chunk, summed
 from mptc.cost.few import number_of
 from mptc.cost.parameters import counted, numbers
@@ -18,7 +19,7 @@ from mptc.cost.polynomial import ZERO, Polynomial, total
 from mptc.cost.rows import REST, CallSites, Named
 from mptc.cost.sizes import Sizes
 from mptc.cost.step import Step
-from mptc.cost.tape import Tally
+from mptc.cost.tape import Tally, Tape
 from mptc.ir.node import Node
 from mptc.ir.program import Program
 from mptc.passes import applied
@@ -106,6 +107,28 @@ def shares(program: Program, parts: Mapping[str, Container[Node]], lengths: Mapp
     tape = step.take()
     stored = {name: numbers(program, step.read.get(name, ())) for name in parts}
     return [_row(program, name, stored[name], step.uses.get(name, 0), tape.rows.get(name, Tally()), lengths) for name in parts]
+
+
+def again(program: Program, lengths: Mapping[str, int], room: int) -> Again:
+    """Which copies of the stacks that stand in the model itself to compute once more on the way back, the fewest with which a training step's
+    activations and gradients are `room` bytes at most; all of them where that is not enough. `lengths`: every one. Raises `TooLarge`."""
+    program, _ = applied(program)
+    sizes = Sizes(program)
+    known = sizes.known(lengths)
+    whole = known["seq"] <= SIZE
+
+    def taken(copies: Mapping[str, int]) -> Tape:
+        return Step(program, sizes, CallSites(program), whole, copies).take()
+
+    def number(polynomial: Polynomial) -> int:
+        return round(summed(polynomial, known["seq"]).at(known).value or 0)
+
+    def most(copies: Mapping[str, int]) -> int:
+        lives = (chunk for live in taken(copies).peaks for chunk in largest_chunk(Polynomial.of(dict(live)), known["seq"]))
+        return max(round(chunk.at(known).value or 0) for chunk in lives)
+
+    stacks = {path.removesuffix("[*]"): count for path, count in program.copies.items() if "[*]" not in path.removesuffix("[*]")}
+    return fewest(taken({}).rows, stacks, most, number, room)
 
 
 def _row(program: Program, name: str, stored: int, effective: int, tally: Tally, lengths: Mapping[str, int]) -> Row:

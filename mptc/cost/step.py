@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from mptc.backends.deployment import MOST, TooLarge
@@ -10,6 +11,7 @@ from mptc.backends.grades import Grade
 from mptc.backends.layout import Layout
 from mptc.backends.torch.lines import is_leaf, is_rename, seen_through
 from mptc.backends.torch.modules import plan_of
+from mptc.cost.again import computed_again
 from mptc.cost.chunks import OTHERS, ROWS, Sight
 from mptc.cost.operators import ID, NUMBER, Operators
 from mptc.cost.polynomial import Polynomial, product
@@ -42,6 +44,7 @@ class Step:
     sizes: Sizes
     rows: Rows
     whole: bool = False  # no length above `SIZE`: what is computed by rows has all of them at once
+    again: Mapping[str, int] = field(default_factory=dict)  # by stack, how many of its copies, from the first on, are computed again
     tape: Tape = field(default_factory=Tape)
 
     def __post_init__(self) -> None:
@@ -240,7 +243,8 @@ class Step:
         for count in range(op.count):
             if op.label is not None:
                 self.copies[op.path.removesuffix("[*]")] = count
-            self._body(body)
+            with computed_again(self.tape, self._read_by(node, op)) if count < self.again.get(_stack(op), 0) else nullcontext():
+                self._body(body)
             for user, values in seen.items():
                 assert isinstance(user.op, Gathered)
                 value = self._viewed(op.watched[user.op.index])
@@ -257,6 +261,12 @@ class Step:
             self._stacked(user, values)
         for formal in op.formals:
             self._forget(formal)
+
+    def _read_by(self, node: Node, op: Loop) -> list[Tensor]:
+        """What a copy of a stack is given: its state, and what it reads beside that."""
+        body = self.plan.scopes.bodies[node]
+        read = dict.fromkeys([*op.formals, *(arg for each in body.nodes for arg in each.args if self.plan.scopes.home[arg] is not body)])
+        return [value for each in read if not isinstance(each.op, Param) and (value := self._value(each)) is not None]
 
     # -- by rows ----------------------------------------------------------------------------------------
 
@@ -372,3 +382,8 @@ class Step:
                     self._forget(node)
                 yield from self._inside(body)
 
+
+
+def _stack(op: Loop) -> str:
+    """The path of a stack that stands in the model itself."""
+    return "" if op.label is None or op.path.count("[*]") != 1 else op.path.removesuffix("[*]")

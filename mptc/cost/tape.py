@@ -81,6 +81,7 @@ class Record:
     row: str
     elements: Polynomial  # element-wise operations for each gradient
     frame: Frame | None = None
+    again: Callable[[], None] | None = None  # makes once more what its stack's copy did not keep
 
 
 @dataclass(eq=False)
@@ -287,7 +288,7 @@ class Tape:
                 for storage in record.kept:
                     self.release(storage)
                 roots += [flow.to.root for flow in record.flows]
-                record.kept, record.flows = [], []
+                record.kept, record.flows, record.again = [], [], None
 
     def count(self, row: str, flops: Polynomial, elements: Polynomial, bytes: Polynomial, back: bool = False) -> None:
         tally = self.rows.setdefault(row, Tally())
@@ -328,6 +329,7 @@ class Tape:
             gradient = found.pop(record.result, None)
             self.chunked = record.frame is not None
             if gradient is not None:
+                _ = record.again and record.again()
                 self._again(record.frame, found)
                 self._step(record, gradient, found)
             for storage in record.kept:

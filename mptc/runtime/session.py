@@ -12,6 +12,7 @@ from mptc.runtime.arrays import SUFFIXES, read_arrays
 from mptc.runtime.asked import Asked
 from mptc.runtime.checkpoint import newest_weights
 from mptc.runtime.codec import Bytes, Codec, read_tokenizer
+from mptc.runtime.counted import flops, into_memory, step_lengths
 from mptc.runtime.data import Data
 from mptc.runtime.errors import RunError, Stopped, UserError
 from mptc.runtime.evaluate import require_counting
@@ -22,7 +23,7 @@ from mptc.runtime.place import place
 from mptc.runtime.report import All, Report
 from mptc.runtime.run import Run, is_run, read_run, same_run
 from mptc.runtime.settings import Settings, settings
-from mptc.runtime.spec import compile_spec, flops, typed_spec
+from mptc.runtime.spec import compile_spec, typed_spec
 from mptc.runtime.surface import Surface, no_bytes, require_loss, surface
 from mptc.runtime.text import IDS, read_ids, read_text
 from mptc.runtime.train import train, with_rate
@@ -52,19 +53,11 @@ def train_spec(asked: Asked, report: Report) -> float:
     code = compiled.files[f"{compiled.name}.py"]
     model = instantiate(compiled.name, code, chosen.seed)
     new = Run(path, asked.spec, asked.variant, asked.set, facts, with_rate(chosen, model), str(asked.data), data.fingerprint(), code)
-    for line in _facts(model, new, data, resumed=old is not None):
+    lengths = step_lengths(facts, data, chosen)
+    memory = [into_memory(model, asked, lengths, chosen)] if chosen.memory else []
+    for line in [*_facts(model, new, data, resumed=old is not None), *memory]:
         report.fact(line)
-    return train_run(model, data, new, old, report, flops(asked.spec, asked.set, asked.variant, _lengths(facts, data, chosen)))
-
-
-def _lengths(facts: Surface, data: Data, chosen: Settings) -> dict[str, int]:
-    """Those of a batch: sequences, tokens, and the entries of each memory."""
-    batch = data.training_batch(chosen.seed, 0)
-    found = {"batch": chosen.batch, "seq": next((batch[each.name].shape[1] for each in facts.inputs if each.per_token), 1)}
-    for each in facts.inputs:
-        sizes = batch[each.name].shape[1 + each.per_token :]
-        found |= {name: length for (name, size), length in zip(each.axes, sizes, strict=True) if size is None}
-    return found
+    return train_run(model, data, new, old, report, flops(asked, lengths, chosen.accumulate))
 
 
 def open_data(asked: Asked, facts: Surface, chosen: Settings) -> Data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -12,9 +13,10 @@ from mptc.runtime.errors import UserError
 Value = str | int | float | bool | None
 
 # May change between a run and its resumption without changing what is trained: what the data are is told by their fingerprint.
-FREE = ("eval_every", "save_every", "keep", "tensorboard", "tokenizer", "field", "ids")
+FREE = ("eval_every", "save_every", "keep", "tensorboard", "memory", "tokenizer", "field", "ids")
 FROM_0 = ("warmup", "seed", "threads", "decay")
 LEAST = {"length": 2} | dict.fromkeys(("steps", "batch", "accumulate", "eval_every", "save_every", "keep"), 1) | dict.fromkeys(FROM_0, 0)
+AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B", re.IGNORECASE)
 ONE_OF = {
     "dtype": ("float32", "bfloat16"),
     "device": ("cpu", "cuda"),
@@ -27,7 +29,8 @@ class Settings:
     """`lr` is the peak rate; `final` the part of it that is left at the last step. `threads` 0 leaves torch's own choice.
 
     `warmup` None is a tenth of the steps, at most 100. `dtype`: in which products are computed, weights stay float32. `accumulate`: in how many
-    parts a step's examples go through the model. `keep`: how many checkpoints stay. `tokenizer`, `field`, `ids`: how data are read.
+    parts a step's examples go through the model. `memory`: what a step may take, as "8GB". `keep`: how many checkpoints stay. `tokenizer`, `field`,
+    `ids`: how data are read.
     """
 
     seed: int = 0
@@ -44,6 +47,7 @@ class Settings:
     compile: bool = False
     device: str = "cpu"
     threads: int = 0
+    memory: str | None = None
     eval_every: int = 250
     save_every: int = 250
     keep: int = 2
@@ -83,9 +87,21 @@ def settings(given: Mapping[str, Value], base: Settings | None = None) -> Settin
         raise UserError(f"error: --final is {chosen.final:g}; it must be from 0 to 1")
     if chosen.warmup is not None and chosen.warmup > chosen.steps:
         raise UserError(f"error: --warmup is {chosen.warmup}; it must be at most {chosen.steps}, the number of steps")
+    if chosen.memory is not None:
+        amount(chosen.memory)
     if chosen.accumulate > chosen.batch:
         raise UserError(f"error: --accumulate is {chosen.accumulate}; it must be at most {chosen.batch}, the examples in a step")
     return chosen
+
+
+def amount(text: str) -> int:
+    """Bytes, of `8GB` or `512MiB`. Raises `UserError`."""
+    found = AMOUNT.fullmatch(text.strip())
+    if not found:
+        raise UserError(f"error: --memory is {text}; it must be an amount such as 8GB or 512MiB")
+    number, prefix, binary = found.groups()
+    unit: int = (1024 if binary else 1000) ** " KMGT".index((prefix or " ").upper())
+    return round(float(number) * unit)
 
 
 def at_least(option: str, value: float | None, least: int) -> None:

@@ -52,19 +52,6 @@ def typed_spec(path: str | Path, set: Overrides | None = None, variant: str | No
     return through(lambda source, diagnostics: resolve(source, as_settings(set or {}), variant, diagnostics), path)
 
 
-def flops(path: str | Path, set: Overrides, variant: str | None, lengths: Mapping[str, int]) -> int | None:
-    """Floating-point operations of products in one training step, forward and backward; None of a model whose costs are not counted."""
-    from mptc.show import counted
-
-    diagnostics = Diagnostics()
-    source = read(path, diagnostics)
-    found = counted(source, diagnostics, as_settings(set), variant, lengths) if source else None
-    if found is None:
-        return None
-    total = (found.total.forward + found.total.backward).at(lengths).value
-    return None if total is None else round(total)
-
-
 def through(stage: Callable[[Source, Diagnostics], Made | None], path: str | Path) -> Made:
     """What a stage makes of a file. Raises `SpecError` with what it had to say where it makes nothing."""
     diagnostics = Diagnostics()

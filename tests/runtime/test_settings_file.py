@@ -5,9 +5,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mptc.cli import main
 from mptc.runtime.asked import Asked, over_file
 from mptc.runtime.errors import UserError
+from mptc.runtime.settings import amount, settings
 from tests.conftest import Shell
 from tests.runtime.test_cli import BIGRAM
 
@@ -69,3 +72,29 @@ def test_there_must_be_data(mptc: Shell, spec: Path) -> None:
     done = mptc("train", "bigram.mpt")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: there is nothing to train on; give --data")
+
+
+def test_a_step_fits_into_the_memory_that_is_given(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same weights, bit for bit, with no copy, some and all of them computed again; refused, with nothing written, where that is not enough."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.txt").write_bytes(b"abcdefgh" * 500)
+    words = ["train", str(root / "specs/llama_small.mpt"), "--variant", "tiny", "--data", "data.txt", "--steps", "3", "--length", "64"]
+    said, weights = [], []
+    for memory in (None, "1GB", "22MB", "16MB", "1 MiB"):
+        done = CliRunner().invoke(main, [*words, "--out", f"{memory}", *(["--memory", memory] if memory else [])])
+        said.append(next((line for line in done.output.splitlines() if "memory" in line), done.output))
+        weights.append((tmp_path / f"{memory}/step-00000003/model.safetensors").read_bytes() if done.exit_code == 0 else b"")
+    assert weights[0] == weights[1] == weights[2] == weights[3] != b""
+    assert [line.partition("; ")[2] for line in said[1:4]] == ["", *(f"computed again on the way back: {n} of 2 copies of layers" for n in (1, 2))]
+    assert "error: --memory is 1 MiB, and a step takes 14.8 MiB, with every copy of its stacks computed again; try a smaller --batch" in said[4]
+    assert not (tmp_path / "1 MiB").exists()
+
+
+@pytest.mark.parametrize("memory", ["8", "much", "-1GB", "8PB"])
+def test_what_is_no_amount(memory: str) -> None:
+    with pytest.raises(UserError, match=f"--memory is {memory}; it must be an amount such as 8GB or 512MiB"):
+        settings({"memory": memory})
+
+
+def test_amounts() -> None:
+    assert [amount(each) for each in ("8GB", "512 MiB", "1.5kb", "7B")] == [8 * 10**9, 512 * 2**20, 1500, 7]
