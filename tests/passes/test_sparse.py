@@ -267,3 +267,22 @@ def test_a_choice_stands_where_several_models_are() -> None:
     compiled(EXPERTS["in a stack"])
     compiled(EXPERTS["repeated"])
     agree(first)
+
+
+def test_all_experts_at_once() -> None:
+    """The one kernel that torch has for all products, where it is said to fit, which is on a GPU: here by its form for CPUs."""
+    text = EXPERTS["softmax of the best"].replace("hidden = 6", "hidden = 8")
+    spec = compiled(text, {"seq": 9})
+    spec.model.float()
+    inputs = {name: value.float() for name, value in spec.inputs().items()}
+    namespace = vars(sys.modules[type(spec.model).__module__])
+    counts, draw = torch.tensor([3, 0, 10, 7]), torch.Generator().manual_seed(0)
+    x, w, grad = (torch.randn(*size, generator=draw) for size in ((20, 8), (4, 16, 8), (20, 16)))
+    parts = counts.tolist()
+    rows = torch.cat([a @ b.T for a, b in zip(x.split(parts), w, strict=True)])
+    weight = torch.stack([a.T @ b for a, b in zip(grad.split(parts), x.split(parts), strict=True)])
+    ends = namespace["ends"](counts)
+    torch.testing.assert_close(torch.nn.functional.grouped_mm(x, w.mT, offs=ends), rows)
+    torch.testing.assert_close(torch.nn.functional.grouped_mm(grad.t(), x, offs=ends), weight)
+    assert not namespace["fits_grouped_mm"](x, w)
+    assert spec.run(inputs)["z"].dtype == torch.float32

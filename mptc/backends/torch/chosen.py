@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -170,9 +171,21 @@ def rows_back(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[T
     return grouped_rows(grad, w.mT, counts) if wants[0] else None, grouped_weight(grad, x, counts) if wants[1] else None, None
 
 
+def fits_grouped_mm(*operands: Tensor) -> bool:
+    """Whether torch has one kernel for all of these products: on a GPU, of bfloat16, where rows are whole multiples of 16 bytes."""
+    return all(each.is_cuda and each.dtype == torch.bfloat16 and each.shape[-1] % 8 == 0 for each in operands)
+
+
+def ends(counts: Tensor) -> Tensor:
+    """Where each expert's rows end."""
+    return counts.cumsum(0).to(torch.int32)
+
+
 @opaque(weight_shape)
 def grouped_weight(grad: Tensor, x: Tensor, counts: Tensor) -> Tensor:
     """Σ over each expert's rows of grad [rows, out] x [rows, in]: [experts, out, in]."""
+    if fits_grouped_mm(grad, x):
+        return F.grouped_mm(grad.contiguous().t(), x.contiguous(), offs=ends(counts))
     out, start = x.new_zeros(counts.shape[0], grad.shape[1], x.shape[1]), 0
     for expert, count in enumerate(counts.tolist()):
         if count:
@@ -183,6 +196,9 @@ def grouped_weight(grad: Tensor, x: Tensor, counts: Tensor) -> Tensor:
 
 @opaque(rows_shape, rows_back)
 def grouped_rows(x: Tensor, w: Tensor, counts: Tensor) -> Tensor:
+    """One product after another, of each expert's rows, on a GPU all of them at once where torch can."""
+    if fits_grouped_mm(x, w) and w.shape[1] % 8 == 0:
+        return F.grouped_mm(x.contiguous(), w.contiguous().mT, offs=ends(counts))
     out, start = x.new_empty(x.shape[0], w.shape[1]), 0
     for expert, count in enumerate(counts.tolist()):
         if count:
