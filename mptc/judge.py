@@ -14,6 +14,7 @@ from mptc.interpret import interpret
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Kind, Node, walk
 from mptc.ir.program import Energy, Program
+from mptc.ir.region import everywhere
 from mptc.model.resolve import resolve
 from mptc.ops.arrays import Array, spread
 from mptc.ops.leaf import Formal, Input, Param
@@ -38,6 +39,7 @@ class Verdict:
     """What is known of a spec without running what is generated for it: the steps of its energies, and what it means."""
 
     energies: list[Judged]
+    stops: bool  # whether a `stop` hides slopes of the loss, or of the outputs
     meaning: Callable[[Mapping[str, Array]], dict[str, Array]]
 
 
@@ -45,7 +47,11 @@ def judge(source: Source, diagnostics: Diagnostics, settings: Mapping[str, str],
     """None where `diagnostics` has errors."""
     model = resolve(source, settings, variant, diagnostics)
     raw = None if model is None else build(model, diagnostics)
-    return None if raw is None else Verdict(judge_energies(raw, derive(raw)), lambda values: meaning(raw, values))
+    return None if raw is None else Verdict(judge_energies(raw, derive(raw)), _stops(raw), lambda values: meaning(raw, values))
+
+
+def _stops(raw: Program) -> bool:
+    return any(isinstance(node.op, Stop) for node in everywhere(raw.roots))
 
 
 def judge_energies(raw: Program, derived: Derived, seed: int = 0) -> list[Judged]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 
 import numpy as np
 
@@ -38,8 +38,9 @@ def chosen(roots: Sequence[Node], sizes: Mapping[Axis, int]) -> Chosen:
             counts.update({op.along.name: node.args[1]} if known else {})
             open_ |= not known
         elif isinstance(op, Pairs):
+            experts = prod(sizes[axis] for axis in op.of)
             tokens = found.get(op.token, Polynomial.symbol("seq"))
-            found[op.along] = product([batch, tokens, Polynomial.number(min(op.most or sizes[op.of], sizes[op.of]))])
+            found[op.along] = product([batch, tokens, Polynomial.number(min(op.most or experts, experts))])
             open_ |= op.most is None
     return Chosen(found, counts, open_)
 

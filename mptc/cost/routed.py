@@ -50,7 +50,7 @@ def grouped(run: Operators, node: Node, values: Values) -> Tensor:
     assert x is not None
     assert w is not None
     order = run.layout.order(node)
-    flops = run.sizes.of([op.along, *(axis for axis in node.args[1].axes if axis != op.of)]).times(2)
+    flops = run.sizes.of([op.along, *(axis for axis in node.args[1].axes if axis not in op.of)]).times(2)
     flows = [Flow(each, flops=flops, whole=False) for each in (x, w)]
     keeps = [each for each, other in ((x, w), (w, x)) if other.trained]
     return run.keep(run.tape.operator(order, run.bytes(order), [x, w], flows, keeps, flops=flops))

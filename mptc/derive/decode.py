@@ -15,7 +15,7 @@ from typing import ClassVar
 from mptc.derive import Derived
 from mptc.derive.calculus import Calculus, unviewed
 from mptc.derive.exponents import joint
-from mptc.derive.kept import CannotDecode, Cut, viewed
+from mptc.derive.kept import CannotDecode, Cut, asked, viewed
 from mptc.derive.plan import Planner
 from mptc.derive.products import Part
 from mptc.derive.search import Search
@@ -29,7 +29,7 @@ from mptc.ops.compare import Compare
 from mptc.ops.contract import Contract, Label
 from mptc.ops.kept import Earlier, Kept, Place, after_parameter
 from mptc.ops.leaf import Formal, Length, Mask, Position
-from mptc.ops.region import Loop, Result, everything
+from mptc.ops.region import Loop, Result
 from mptc.ops.rotary import Rope
 from mptc.ops.view import Hold
 
@@ -98,7 +98,7 @@ class Decoder:
         self.there: dict[tuple[Node, int | None], Node] = {}  # what varies along a context, by its window
         self.stores: dict[tuple[Node, int | None], Node] = {}  # what is kept, by what it is and how long
         self.shifts = count(-1, -1)
-        nodes = list(everything([output.node for output in derived.canonical.outputs]))
+        nodes = asked([output.node for output in derived.canonical.outputs])
         self.over = {over for node in nodes for _, over in viewed(node)}
         self.over |= {node.op.over for node in nodes if isinstance(node.op, Mask)} - {*self.c.memories}  # tokens may be counted alone
         for node in nodes:

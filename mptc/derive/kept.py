@@ -7,7 +7,7 @@ be kept instead, because the map can as well be applied to the viewer's side: wh
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mptc.derive import Derived
@@ -19,6 +19,7 @@ from mptc.ops.concat import Concat
 from mptc.ops.contract import Contract
 from mptc.ops.contract_text import is_constant
 from mptc.ops.region import everything
+from mptc.passes.asked import needed
 from mptc.ops.stream import Stream
 
 
@@ -68,6 +69,12 @@ def heads(viewer: Node, value: Node) -> frozenset[Axis]:
     return frozenset(axis for axis in value.axes if axis in other and axis in viewer.axes)
 
 
+def asked(outputs: Sequence[Node]) -> list[Node]:
+    """What outputs need, arguments first: what loops watch for losses and probes is not among it."""
+    wanted = needed(outputs)
+    return [node for node in everything(outputs) if node in wanted]
+
+
 @dataclass
 class Cut:
     """The values of tokens that a program's views hang on, and which of them are kept.
@@ -84,7 +91,7 @@ class Cut:
 
     def __post_init__(self) -> None:
         self.viewers = self._thing(None)
-        for node in everything([output.node for output in self.derived.program.outputs]):
+        for node in asked([output.node for output in self.derived.program.outputs]):
             for arg, _ in viewed(node):
                 if BATCH in arg.axes:
                     self._reach(arg, heads(node, arg))

@@ -76,7 +76,7 @@ def onnx_put(self: Put, site: OnnxSite) -> Value:
 def onnx_pairs(self: Pairs, site: OnnxSite) -> Value:
     """The places of truths [experts, batch, tokens], counted through."""
     value = truth(site, site.values[0])
-    flat = laid(site, value, ((self.of, BATCH, self.token),))
+    flat = laid(site, value, ((*self.of, BATCH, self.token),))
     found = site.emit("Squeeze", site.emit("NonZero", flat), site.constant([0]))
     site.measure(self.along, found, 0)
     return Value(found, ((self.along,),), Element.WHOLE)
@@ -87,18 +87,16 @@ def _several(site: OnnxSite, token: Axis) -> str:
     return site.emit("Squeeze", site.emit("Mul", site.length(BATCH), site.length(token)))
 
 
-def _part(site: OnnxSite, token: Axis, pairs: str, own: Order, of: Axis) -> str:
+def _part(site: OnnxSite, token: Axis, pairs: str, part: str) -> str:
     """The place of each pair's expert, token or both."""
-    if of in own and len(own) > 1:
-        return pairs
-    return site.emit("Div" if of in own else "Mod", pairs, _several(site, token))
+    return pairs if part == "place" else site.emit("Div" if part == "expert" else "Mod", pairs, _several(site, token))
 
 
 def onnx_routed(self: Routed, site: OnnxSite) -> Value:
     value, pairs = site.values
     own, rest = self.own(value.order), _rest(value, self.replaced)
     table = _rows(site, value, (own,), rest)
-    at = _part(site, self.token, pairs.name, own, self.of)
+    at = _part(site, self.token, pairs.name, self.part(own))
     return Value(site.emit("Gather", table, at, axis=0), ((self.along,), *singles(rest)), value.element)
 
 
@@ -107,8 +105,8 @@ def onnx_grouped(self: Grouped, site: OnnxSite) -> Value:
     x, w, pairs = site.values
     mine, inner, kept = self.dims(site.node, [value.order for value in site.values])
     named = self.arrange(site.node, [value.order for value in site.values]).order[1:]
-    rows, table = laid(site, apart(site, x), ((self.along,), mine)), laid(site, apart(site, w), ((self.of,), inner, kept))
-    count = volume(site, (self.of,))
+    rows, table = laid(site, apart(site, x), ((self.along,), mine)), laid(site, apart(site, w), (self.of, inner, kept))
+    count = volume(site, self.of)
     bounds = site.emit("Mul", site.constant(list(range(count + 1))), _several(site, self.token))
     below = site.emit("Less", site.emit("Unsqueeze", pairs.name, site.constant([-1])), bounds)
     ends = site.emit("ReduceSum", site.emit("Cast", below, to=INT64), site.constant([0]), keepdims=0)
@@ -124,10 +122,13 @@ def onnx_grouped(self: Grouped, site: OnnxSite) -> Value:
 
 
 def onnx_combined(self: Combined, site: OnnxSite) -> Value:
+    """Added into zeros, at each pair's sequence and token."""
     value, pairs = site.values
     rest = _rest(value, (self.along,))
     made = _rows(site, value, ((self.along,),), rest)
-    at = site.emit("Unsqueeze", site.emit("Mod", pairs.name, _several(site, self.token)), site.constant([-1]))
-    blank = site.emit("Expand", site.constant(0.0), lengths(site, ((BATCH, self.token), *singles(rest))))
-    found = site.emit("ScatterND", blank, at, made, reduction="add")
-    return Value(found, ((BATCH, self.token), *singles(rest)))
+    token = site.emit("Mod", pairs.name, _several(site, self.token))
+    length = site.emit("Squeeze", site.length(self.token))
+    places = [site.emit("Unsqueeze", site.emit(part, token, length), site.constant([-1])) for part in ("Div", "Mod")]
+    dims: Dims = ((BATCH,), (self.token,), *singles(rest))
+    blank = site.emit("Expand", site.constant(0.0), lengths(site, dims))
+    return Value(site.emit("ScatterND", blank, site.emit("Concat", *places, axis=-1), made, reduction="add"), dims)

@@ -142,7 +142,7 @@ class Pairs(Sparse):
     `most`: so many experts each token has, where that is known.
     """
 
-    of: Axis
+    of: Order
     token: Axis
     along: Axis
     most: int | None = None
@@ -157,30 +157,32 @@ class Pairs(Sparse):
         return True
 
     def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
-        return Arrangement(((self.of, BATCH, self.token),), (self.along,))
+        return Arrangement(((*self.of, BATCH, self.token),), (self.along,))
 
     def torch(self, site: Site) -> str:
         most = "" if self.most is None else f", {self.most}"
-        return f"{site.helper('pairs_of')}({site.whole(0)}{most})"
+        chosen = site.whole(0) if len(self.of) == 1 else f"{site.tight(0)}.flatten(0, {len(self.of) - 1})"
+        return f"{site.helper('pairs_of')}({chosen}{most})"
 
     def onnx(self, site: OnnxSite) -> Value:
         return onnx_pairs(self, site)
-
-
-PARTS = {1: "expert", 2: "token", 3: "place"}  # by how many of the axes of experts, sequences and tokens a value has
 
 
 @dataclass(frozen=True)
 class Routed(Sparse):
     """What the expert, the token or both of a pair have. Arguments: a value and the pairs."""
 
-    of: Axis
+    of: Order
     token: Axis
     along: Axis
 
     @property
     def replaced(self) -> Order:
-        return (self.of, BATCH, self.token)
+        return (*self.of, BATCH, self.token)
+
+    def part(self, own: Order) -> str:
+        """What of a pair tells the place of a value that has these of the axes."""
+        return "place" if len(own) == len(self.replaced) else "token" if BATCH in own else "expert"
 
     def infer(self, *types: Type) -> Type:
         return Type(axes_of((self.along, *(axis for axis in types[0].axes if axis not in self.replaced))), types[0].kind)
@@ -203,15 +205,15 @@ class Routed(Sparse):
     def torch(self, site: Site) -> str:
         own = self.own(site.orders[0])
         flat = f".flatten(0, {len(own) - 1})" if len(own) > 1 else ""
-        return f"{site.tight(0)}{flat}.index_select(0, {site.whole(1)}.{PARTS[len(own)]})"
+        return f"{site.tight(0)}{flat}.index_select(0, {site.whole(1)}.{self.part(own)})"
 
     def onnx(self, site: OnnxSite) -> Value:
         return onnx_routed(self, site)
 
 
-def is_routable(axes: Sequence[Axis], of: Axis, token: Axis) -> bool:
+def is_routable(axes: Sequence[Axis], of: Order, token: Axis) -> bool:
     """Whether a pair tells which part of a value over these axes is meant."""
-    return {axis for axis in axes if axis in (of, BATCH, token)} in ({of}, {BATCH, token}, {of, BATCH, token})
+    return {axis for axis in axes if axis in (*of, BATCH, token)} in ({*of}, {BATCH, token}, {*of, BATCH, token})
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,7 @@ class Grouped(Sparse):
     `operands`: labels of both as a contract has them, the pair's in the place of the expert's and the token's.
     """
 
-    of: Axis
+    of: Order
     token: Axis
     along: Axis
     coef: Monomial
@@ -233,36 +235,33 @@ class Grouped(Sparse):
 
     def listed(self, node: Node, names: Sequence[str]) -> str:
         own = [f"{name}[{', '.join(map(str, operand.labels))}]" for name, operand in zip(names, self.operands, strict=False)]
-        return f"grouped[{self.of}, {self.coef}]({', '.join([*own, names[2]])})"
+        return f"grouped[{', '.join(map(str, self.of))}, {self.coef}]({', '.join([*own, names[2]])})"
 
     def takes_exact(self, node: Node, index: int) -> bool:
         return index == 2
 
     def cost(self, node: Node, sizes: Sizes) -> float:
-        return 2.0 * sizes[self.along] * float(np.prod([sizes[axis] for axis in node.args[1].axes if axis != self.of]))
+        return 2.0 * sizes[self.along] * float(np.prod([sizes[axis] for axis in node.args[1].axes if axis not in self.of]))
 
     def dims(self, node: Node, orders: Sequence[Order]) -> tuple[Order, Order, Order]:
         """The axes of x and of w that are summed, each in the order of the other, and those of w that are kept, called as in the result."""
         x, w = (dict(zip(arg.axes, operand.labels, strict=True)) for arg, operand in zip(node.args, self.operands, strict=False))
         back: dict[Label, Axis] = {label: axis for axis, label in x.items()}
         inner = tuple(axis for axis in orders[1] if isinstance(w[axis], int))
-        kept = tuple(axis for axis in orders[1] if axis != self.of and axis not in inner)
+        kept = tuple(axis for axis in orders[1] if axis not in (*self.of, *inner))
         return tuple(back[w[axis]] for axis in inner), inner, kept
 
     def arrange(self, node: Node, orders: Sequence[Order]) -> Arrangement:
         mine, inner, kept = self.dims(node, orders)
         w = dict(zip(node.args[1].axes, self.operands[1].labels, strict=True))
         named = tuple(label for axis in kept if isinstance(label := w[axis], Axis))
-        return Arrangement(((self.along, *mine), (self.of, *kept, *inner), (self.along,)), (self.along, *named))
+        return Arrangement(((self.along, *mine), (*self.of, *kept, *inner), (self.along,)), (self.along, *named))
 
     def torch(self, site: Site) -> str:
         _, inner, kept = self.dims(site.node, [order for _, order in site.given])
-        x, w = site.whole(0), site.whole(1)
-        x = x if len(inner) == 1 else f"{site.tight(0)}.flatten(1)"
-        if len(inner) > 1:
-            w = f"{site.tight(1)}.flatten({1 + len(kept)})"
-        if len(kept) != 1:
-            w = f"{site.tight(1) if len(inner) == 1 else w}" + (".unsqueeze(1)" if not kept else f".flatten(1, {len(kept)})")
+        x = site.whole(0) if len(inner) == 1 else f"{site.tight(0)}.flatten(1)"
+        plain = len(self.of) == len(kept) == len(inner) == 1
+        w = site.whole(1) if plain else f"{site.tight(1)}.reshape({', '.join(str(_volume(site.sizes, dim)) for dim in (self.of, kept, inner))})"
         code = f"{site.helper('grouped')}({x}, {w}, {site.whole(2)}.counts)"
         if not kept:
             code = f"{code}.squeeze(1)"
@@ -274,11 +273,15 @@ class Grouped(Sparse):
         return onnx_grouped(self, site)
 
 
+def _volume(sizes: Sizes, dim: Order) -> int:
+    return math.prod(sizes[Axis(axis.role, axis.name)] for axis in dim)
+
+
 @dataclass(frozen=True)
 class Combined(Sparse):
     """For every token the sum of what its pairs have. Arguments: that, and the pairs."""
 
-    of: Axis
+    of: Order
     token: Axis
     along: Axis
 

@@ -6,12 +6,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from mptc.ir.axis import BATCH, Axis, Role
-from mptc.ir.node import Node, make
+from mptc.ir.node import Node, axes_of, make, walk
 from mptc.ir.program import Program
+from mptc.ops.base import Order
 from mptc.ops.chosen import Among, Nothing
 from mptc.ops.compare import Compare, Where
 from mptc.ops.contract import Contract, Label, Operand
 from mptc.ops.elementwise import Map
+from mptc.ops.leaf import Param
 from mptc.ops.reduce import Softmax
 from mptc.ops.region import everything
 from mptc.ops.routed import Combined, Grouped, Pairs, Routed, is_routable, pair_axis
@@ -27,25 +29,26 @@ def experts(program: Program) -> tuple[Program, Mapping[Node, Node]]:
     for node in everything(program.roots):
         found = _choice(node)
         if found is not None:
-            of, label, choice = found
+            labels, choice = found
             shared = choices.setdefault(choice, Shared(pair_axis(len(choices))))
-            heads[node] = ChosenExperts(node, of, label, choice, shared)
+            heads[node] = ChosenExperts(node, labels, choice, shared)
     return restricted(program, heads)
 
 
-def _choice(node: Node) -> tuple[Axis, int, Node] | None:
-    """Of a sum over experts: their axis, what it is labelled, and what is non-zero for those that count."""
+def _choice(node: Node) -> tuple[Mapping[int, Axis], Node] | None:
+    """Of a sum over experts: their axes by what those are labelled, and what is non-zero for those that count."""
     op = node.op
-    if not isinstance(op, Contract):
-        return None
-    for label in op.bound:
-        for operand, arg in zip(op.operands, node.args, strict=True):
-            if label in operand.labels:
-                of = arg.axes[operand.labels.index(label)]
-                choice = support(arg, of) if operand.power > 0 else None
-                tokens = [] if choice is None else [axis for axis in choice.axes if axis.role is Role.TOKEN]
-                if choice is not None and len(tokens) == 1 and set(choice.axes) == {of, BATCH, tokens[0]} and not of.tick and of not in node.axes:
-                    return of, label, choice
+    for operand, arg in zip(op.operands, node.args, strict=True) if isinstance(op, Contract) else ():
+        for axis, label in zip(arg.axes, operand.labels, strict=True):
+            choice = support(arg, axis) if isinstance(label, int) and operand.power > 0 else None
+            if choice is None:
+                continue
+            dims = {own for own in choice.axes if own.role is Role.DIM}
+            labels = {number: own for own, number in zip(arg.axes, operand.labels, strict=True) if own in dims and isinstance(number, int)}
+            tokens = [own for own in choice.axes if own.role is Role.TOKEN]
+            plain = not dims & set(node.axes) and not any(own.tick for own in dims)
+            if plain and set(labels.values()) == dims and len(tokens) == 1 and set(choice.axes) == {*dims, BATCH, *tokens}:
+                return labels, choice
     return None
 
 
@@ -77,21 +80,29 @@ def _finite(node: Node, of: Axis) -> Node | None:
     return None
 
 
-class ChosenExperts(Restriction):
-    """One sum. `label`: what it calls the experts."""
+def _in_memory(node: Node, of: Collection[Axis]) -> Order:
+    """Axes in the order in which the parameters of experts have them."""
+    orders = (each.op.order for each in walk([node]) if isinstance(each.op, Param) and set(of) <= set(each.op.order))
+    first = next(orders, axes_of(of))
+    return tuple(axis for axis in first if axis in of)
 
-    def __init__(self, node: Node, of: Axis, label: int, choice: Node, shared: Shared) -> None:
+
+class ChosenExperts(Restriction):
+    """One sum. `labels`: what it calls the axes of the experts."""
+
+    def __init__(self, node: Node, labels: Mapping[int, Axis], choice: Node, shared: Shared) -> None:
         super().__init__(shared)
         assert isinstance(node.op, Contract)
         (self.token,) = (axis for axis in choice.axes if axis.role is Role.TOKEN)
-        self.of, self.choice, self.given = of, choice, (choice,)
-        self.replaced = frozenset({of, BATCH, self.token})
-        apart = [Operand(tuple(of if each == label else each for each in operand.labels), operand.power) for operand in node.op.operands]
+        self.of, self.choice, self.given = _in_memory(node, labels.values()), choice, (choice,)
+        self.replaced = frozenset({*self.of, BATCH, self.token})
+        names: dict[Label, Label] = dict(labels)
+        apart = [Operand(tuple(names.get(each, each) for each in operand.labels), operand.power) for operand in node.op.operands]
         self.root = make(replace(node.op, operands=tuple(apart)), *node.args, span=node.span)  # not summed yet
 
     def pairs(self, all_: Found) -> Node:
         op = self.choice.op
-        most = op.n if isinstance(op, Among) and op.over == (self.of,) and len(self.choice.args) == 1 else None
+        most = op.n if isinstance(op, Among) and op.over == axes_of(self.of) and len(self.choice.args) == 1 else None
         return self.shared.once("pairs", lambda: make(Pairs(self.of, self.token, self.along, most), all_(self.choice)))
 
     def taken(self, whole: Node, all_: Found) -> Node:
@@ -107,12 +118,12 @@ class ChosenExperts(Restriction):
     # -- rules ------------------------------------------------------------------------------------------
 
     def _rule(self, node: Node) -> Rule | None:
-        return super()._rule(node) if {self.of, self.token} <= set(node.axes) else None
+        return super()._rule(node) if {*self.of, self.token} <= set(node.axes) else None
 
     def contract(self, node: Node, op: Contract) -> Rule | None:
         """A sum with what each expert has of its own is a product for all of its rows; it is not laid beside every one of them."""
         found = super().contract(node, op)
-        places = [place for place, arg in enumerate(node.args) if self.replaced.intersection(arg.axes) == {self.of}]
+        places = [place for place, arg in enumerate(node.args) if self.replaced.intersection(arg.axes) == {*self.of}]
         summed = [place for place in places if any(isinstance(label, int) for label in op.operands[place].labels)]
         if found is None or not summed:
             return found and replace(found, heavy=False)
@@ -125,7 +136,7 @@ class ChosenExperts(Restriction):
         rest = {label for axis, label in mine.items() if axis not in self.replaced}
         if rest != inner or any(operand.power != 1 for operand in op.operands):
             return None
-        labels = tuple(self.along if axis == self.of else own[axis] for axis in w.axes)
+        labels = tuple(self.along if axis in self.of else own[axis] for axis in w.axes)
 
         def made(some: Found, all_: Found) -> Node:
             rows = some(x)
