@@ -44,6 +44,7 @@ def numbers(*shape: int, seed: int = 3) -> Tensor:
 def errors(model: nn.Module, reference: Reference, inputs: Tensors) -> dict[str, float]:
     """Each output, the loss, and the gradient of each parameter and continuous input: its largest difference from `reference(parameters,
     **inputs)`, relative to its largest number. One that should vanish is measured by the largest of all."""
+    model.requires_grad_()  # what is frozen too
     parameters = {name: leaf(value) for name, value in model.named_parameters()}
     given = {name: leaf(value) for name, value in inputs.items()}
     expected = reference(parameters, **given)
@@ -236,3 +237,18 @@ def silu_integral(z: Tensor) -> Tensor:
     """A function whose derivative is silu: of a potential, descent needs nothing else, and its value is not a number."""
     result: Tensor = _Potential.apply(z)
     return result
+
+
+class Doubled:
+    """`torch` as a library sees it that computes some of its steps in float32 whatever its weights are: here in float64."""
+
+    float32 = float = torch.float64
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
+def doubled(library: Any, monkeypatch: Any) -> None:
+    """Lets a library compute in float64 throughout."""
+    monkeypatch.setattr(library, "torch", Doubled())
+    monkeypatch.setattr(Tensor, "float", Tensor.double)
