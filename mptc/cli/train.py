@@ -21,6 +21,8 @@ Value = str | int | float | bool | None
 @click.option("--settings", metavar="FILE", help="TOML: data, out, variant, [set], and every option below by its name. Options go over it.")
 @click.option("--out", metavar="DIR", help="The run's directory.  [default: runs/MODEL[-VARIANT]]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, from its newest checkpoint.")
+@click.option("--weights", metavar="FILE|DIR", help="Begin with those of another model, wherever both have a tensor of one name; see below.")
+@click.option("--map", multiple=True, metavar="OLD=NEW", help="Their name of a tensor, and ours. May be repeated.")
 @click.option("--steps", type=int, help="[default: 1500]")
 @click.option("--batch", type=int, help="Examples in a step.  [default: 32]")
 @click.option("--accumulate", type=int, metavar="PARTS", help="In which a step's examples go through the model.  [default: 1]")
@@ -41,7 +43,8 @@ Value = str | int | float | bool | None
 @click.option("--keep", type=int, metavar="N", help="Checkpoints that stay, the newest.  [default: 2]")
 @click.option("--tensorboard/--no-tensorboard", default=None, help="Write TensorBoard's events too, into DIR/tensorboard.  [default: no]")
 def command(
-    spec: str, set: dict[str, str], variant: str | None, data: str | None, settings: str | None, out: str | None, resume: bool, **given: Value
+    spec: str, set: dict[str, str], variant: str | None, data: str | None, settings: str | None, out: str | None, resume: bool, weights: str | None,
+    map: tuple[str, ...], **given: Value
 ) -> None:
     """Train the model of SPEC, with AdamW, warm-up and a cosine.
 
@@ -59,10 +62,14 @@ def command(
     With --memory, as few copies of stacks as it takes keep no activations and are computed once more on the way back, chosen from what `mptc cost`
     knows: the same numbers in more time. Weights, gradients, AdamW's moments and activations are counted, in float32.
 
+    --weights is a safetensors file, a .pt, .pth or .bin file of tensors, a Hugging Face directory or a run of this command. What it fills, what it
+    leaves as it begins and what of it is not used is said. In --map a star stands for one part of a name:
+    --map "model.layers.*.mlp.gate.weight=layers.*.experts.router".
+
     MFU is the share of the time that the model's products, forward and backward, would take at the speed of one large product here.
     """
     from mptc.runtime.asked import Asked, over_file
     from mptc.runtime.report import report_to
     from mptc.runtime.session import train_spec
 
-    train_spec(over_file(Asked(spec, data, set, variant, out, resume, given), settings), report_to(sys.stdout))
+    train_spec(over_file(Asked(spec, data, set, variant, out, resume, weights, map, given), settings), report_to(sys.stdout))

@@ -19,8 +19,8 @@ from mptc.ops.concat import Concat
 from mptc.ops.contract import Contract
 from mptc.ops.contract_text import is_constant
 from mptc.ops.region import everything
-from mptc.passes.asked import needed
 from mptc.ops.stream import Stream
+from mptc.passes.asked import needed
 
 
 class CannotDecode(Exception):

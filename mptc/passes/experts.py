@@ -35,7 +35,7 @@ def experts(program: Program) -> tuple[Program, Mapping[Node, Node]]:
     return restricted(program, heads)
 
 
-def _choice(node: Node) -> tuple[Mapping[int, Axis], Node] | None:
+def _choice(node: Node) -> tuple[Mapping[Label, Axis], Node] | None:
     """Of a sum over experts: their axes by what those are labelled, and what is non-zero for those that count."""
     op = node.op
     for operand, arg in zip(op.operands, node.args, strict=True) if isinstance(op, Contract) else ():
@@ -44,7 +44,9 @@ def _choice(node: Node) -> tuple[Mapping[int, Axis], Node] | None:
             if choice is None:
                 continue
             dims = {own for own in choice.axes if own.role is Role.DIM}
-            labels = {number: own for own, number in zip(arg.axes, operand.labels, strict=True) if own in dims and isinstance(number, int)}
+            labels: dict[Label, Axis] = {
+                number: own for own, number in zip(arg.axes, operand.labels, strict=True) if own in dims and isinstance(number, int)
+            }
             tokens = [own for own in choice.axes if own.role is Role.TOKEN]
             plain = not dims & set(node.axes) and not any(own.tick for own in dims)
             if plain and set(labels.values()) == dims and len(tokens) == 1 and set(choice.axes) == {*dims, BATCH, *tokens}:
@@ -90,14 +92,14 @@ def _in_memory(node: Node, of: Collection[Axis]) -> Order:
 class ChosenExperts(Restriction):
     """One sum. `labels`: what it calls the axes of the experts."""
 
-    def __init__(self, node: Node, labels: Mapping[int, Axis], choice: Node, shared: Shared) -> None:
+    def __init__(self, node: Node, labels: Mapping[Label, Axis], choice: Node, shared: Shared) -> None:
         super().__init__(shared)
         assert isinstance(node.op, Contract)
         (self.token,) = (axis for axis in choice.axes if axis.role is Role.TOKEN)
         self.of, self.choice, self.given = _in_memory(node, labels.values()), choice, (choice,)
         self.replaced = frozenset({*self.of, BATCH, self.token})
-        names: dict[Label, Label] = dict(labels)
-        apart = [Operand(tuple(names.get(each, each) for each in operand.labels), operand.power) for operand in node.op.operands]
+
+        apart = [Operand(tuple(labels.get(each, each) for each in operand.labels), operand.power) for operand in node.op.operands]
         self.root = make(replace(node.op, operands=tuple(apart)), *node.args, span=node.span)  # not summed yet
 
     def pairs(self, all_: Found) -> Node:

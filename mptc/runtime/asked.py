@@ -27,6 +27,8 @@ class Asked:
     variant: str | None = None
     out: str | None = None
     resume: bool = False
+    weights: str | None = None
+    map: tuple[str, ...] = ()
     numbers: Mapping[str, Value] = field(default_factory=dict)
 
 
@@ -47,6 +49,8 @@ def over_file(asked: Asked, path: str | None) -> Asked:
         asked.variant or words.get("variant"),
         asked.out or words.get("out"),
         asked.resume,
+        asked.weights,
+        asked.map,
         {name.replace("-", "_"): value for name, value in found.items()} | chosen,
     )
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from mptc.runtime.checkpoint import weights_file
 from mptc.runtime.errors import UserError
+from mptc.runtime.fill import fill
 from mptc.runtime.module import as_module
 from mptc.runtime.spec import compile_spec
 from mptc.runtime.weights import load_weights
@@ -26,6 +27,7 @@ def load(
     weights: str | Path | None = None,
     kernels: str = "auto",
     seed: int = 0,
+    map: Mapping[str, str] | None = None,
 ) -> nn.Module:
     """Compile the spec at `path` and return its model, parameters initialised.
 
@@ -34,6 +36,8 @@ def load(
         variant: one of the spec's named variants; `set` goes over it.
         weights: a safetensors file with exactly the names and shapes of `state_dict()`, or a run directory of `mptc train`, for its newest
             checkpoint; without one, initial values are a function of `seed` and each parameter's path alone.
+        map: makes `weights` those of another model (`mptc.fill` says of which kinds): whatever both have under one name is copied, and what this
+            joins, their name to ours; the rest begins as it would.
         kernels: what computes attention. "auto": on a GPU, a Triton kernel where one was measured to win, and torch elsewhere; "torch": torch;
             "triton": a kernel wherever there is one, on a GPU, or on a CPU under TRITON_INTERPRET=1.
 
@@ -49,7 +53,13 @@ def load(
         expect_triton()
     target = "triton" if kernels == "triton" or (kernels == "auto" and torch.cuda.is_available() and has_triton()) else "torch"
     compiled = compile_spec(path, set, variant, (target,), kernels=kernels)
-    return instantiate(compiled.name, compiled.files[f"{compiled.name}.py"], seed, weights, compiled.files.get("kernels.py"))
+    if map is not None and weights is None:
+        raise ValueError("map joins names of weights, and none are given")
+    own = weights if map is None else None
+    model = instantiate(compiled.name, compiled.files[f"{compiled.name}.py"], seed, own, compiled.files.get("kernels.py"))
+    if map is not None and weights is not None:
+        fill(model, weights, map)
+    return model
 
 
 def has_triton() -> bool:

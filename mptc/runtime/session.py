@@ -16,6 +16,7 @@ from mptc.runtime.counted import flops, into_memory, step_lengths
 from mptc.runtime.data import Data
 from mptc.runtime.errors import RunError, Stopped, UserError
 from mptc.runtime.evaluate import require_counting
+from mptc.runtime.fill import fill, pairs
 from mptc.runtime.function import NAME, find_function, require_deterministic
 from mptc.runtime.load import instantiate
 from mptc.runtime.log import Board, Log
@@ -52,6 +53,10 @@ def train_spec(asked: Asked, report: Report) -> float:
     chosen = replace(chosen, length=data.length)
     code = compiled.files[f"{compiled.name}.py"]
     model = instantiate(compiled.name, code, chosen.seed)
+    if asked.map and not asked.weights:
+        raise UserError("error: --map joins names of --weights, which are not given")
+    if asked.weights and not (old and old.checkpoints()):
+        report.fact(f"weights of {asked.weights}: {fill(model, asked.weights, pairs(asked.map))}")
     new = Run(path, asked.spec, asked.variant, asked.set, facts, with_rate(chosen, model), str(asked.data), data.fingerprint(), code)
     lengths = step_lengths(facts, data, chosen)
     memory = [into_memory(model, asked, lengths, chosen)] if chosen.memory else []

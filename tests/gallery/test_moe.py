@@ -1,4 +1,4 @@
-"""What lib/moe.mpt has beside the experts of whole models: Switch and expert choice, by their formulas; what they ask of the loss, and their probes."""
+"""What lib/moe.mpt has beside the experts of whole models: Switch and expert choice, by their formulas; their losses and probes."""
 
 from __future__ import annotations
 
