@@ -3,8 +3,8 @@
     nice -n 15 python tests/bench/adaptation.py [--data DIR] [--seeds N] [--base STEPS] [--steps STEPS] [--out FILE.md]
 
 Full fine-tuning trains everything; adapters, LoRA and CoDA train what their specs leave unfrozen, on the same frozen encoder. Quality is that of held-out
-bytes: cross-entropy in nats of those masked, and the share that is right; mean and spread (the largest less the smallest, halved) over seeds, of the
-order of data and of fresh parameters. FLOPs are those of products, forward, of `mptc cost`; time is a forward pass's, in interleaved rounds.
+bytes: cross-entropy in nats of those masked, and the share that is right; mean and spread (the largest less the smallest, halved) over seeds, which
+are of the order of data and of fresh parameters. FLOPs are those of products, forward, of `mptc cost`; time is a forward pass's, in interleaved rounds.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def speeds(models: Mapping[str, nn.Module], rounds: int = 12) -> dict[str, float
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=next((parent / "shared" / "data" for parent in ROOT.parents if (parent / "shared").is_dir()), ROOT))
+    places = (parent / "shared" / "data" for parent in ROOT.parents if (parent / "shared").is_dir())
+    parser.add_argument("--data", type=Path, default=next(places, ROOT))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--base", type=int, default=1500)
     parser.add_argument("--steps", type=int, default=300)
@@ -148,10 +149,12 @@ def table(found: Mapping[str, list[tuple[float, float]]], models: Mapping[str, n
     seconds, products = speeds(models), {way.name: flops(way) for way in WAYS}
     products["as it is"] = products["full fine-tuning"]
     total = sum(value.numel() for value in models["as it is"].parameters())
+    command = f"python tests/bench/adaptation.py --seeds {asked.seeds} --base {asked.base} --steps {asked.steps}"
     lines = [
-        f"{machine('cpu')}, torch {torch.__version__}, one thread; `python tests/bench/adaptation.py --seeds {asked.seeds} --base {asked.base} "
-        f"--steps {asked.steps}`. An encoder of {total:,} parameters. Loss and accuracy of masked bytes of held-out tinyshakespeare, ± half of what the "
-        f"seeds spread; products and time of a forward pass of {LONG[0]} × {LONG[1]} bytes, and their ratio to the dense encoder's.",
+        f"{machine('cpu')}, torch {torch.__version__}, one thread; `{command}`.",
+        "",
+        f"An encoder of {total:,} parameters. Loss and accuracy of masked bytes of held-out tinyshakespeare, ± half of what the seeds spread.",
+        f"Products and time of a forward pass of {LONG[0]} × {LONG[1]} bytes, and their ratio to the dense encoder's.",
         "",
         "| | loss | right | trained | GFLOPs | | ms | |",
         "|---|---|---|---|---|---|---|---|",
