@@ -2,9 +2,10 @@
 
     nice -n 15 python tests/bench/adaptation.py [--data DIR] [--seeds N] [--base STEPS] [--steps STEPS] [--out FILE.md]
 
-Full fine-tuning trains everything; adapters, LoRA and CoDA train what their specs leave unfrozen, on the same frozen encoder. Quality is that of held-out
-bytes: cross-entropy in nats of those masked, and the share that is right; mean and spread (the largest less the smallest, halved) over seeds, which
-are of the order of data and of fresh parameters. FLOPs are those of products, forward, of `mptc cost`; time is a forward pass's, in interleaved rounds.
+Full fine-tuning trains everything; adapters, LoRA and CoDA train what their specs leave unfrozen, on one frozen encoder. Quality is that of
+held-out bytes: cross-entropy in nats of those masked, and the share that is right; mean and spread (the largest less the smallest, halved) over
+seeds, which are of the order of data and of fresh parameters. FLOPs are those of products, forward, of `mptc cost`; time is a forward pass's, in
+interleaved rounds.
 """
 
 from __future__ import annotations
