@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
@@ -17,7 +18,7 @@ def _one_of(name: str) -> str:
 
 
 @click.command("bench")
-@click.argument("spec")
+@click.argument("spec", required=False)
 @overrides
 @click.option("--against", metavar="FILE.py:CLASS", help="A torch module by hand. Its file is run.")
 @click.option("--args", default="", metavar="NAME=VALUE,...", help="What CLASS is made with: literals, as in a call.")
@@ -33,8 +34,10 @@ def _one_of(name: str) -> str:
 @click.option("--forward", "forward_only", is_flag=True, help="Forward alone.  [default: also forward and backward]")
 @click.option("--threads", type=int, help="CPU threads.  [default: torch's choice]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of inputs and weights.")
+@click.option("-o", "out", metavar="DIR", help="Without SPEC: where the CSV goes.  [default: tests/bench, where that is, or here]")
 @click.option("--json", "machine", is_flag=True, help="Print the report as JSON.")
-def command(machine: bool, map: tuple[str, ...], **given: object) -> None:
+@click.pass_context
+def command(context: click.Context, /, spec: str | None, out: str | None, machine: bool, map: tuple[str, ...], **given: object) -> None:
     """Time the module of SPEC, alone or in turns with a module by hand, and say what a call of each holds in memory.
 
     It runs in a process of its own with pinned threads. Inputs are random: ids of their vocabulary, normal numbers. Forward runs without gradients;
@@ -45,6 +48,23 @@ def command(machine: bool, map: tuple[str, ...], **given: object) -> None:
     CLASS is called with the spec's inputs by name. Where its forward takes something else, FUNCTION(theirs, given) is called once, untimed, with the
     module and a dict of the inputs, and returns a dict of what forward takes. With --map the weights of the spec are copied into theirs (axes may
     be merged or split, never exchanged), and outputs and gradients are compared before anything is timed.
+
+    Without SPEC, --device cuda times attention kernels, layers and training steps beside torch's own and those by hand, and writes a CSV.
     """
-    report = bench(Job(map=pairs(map), **given))  # type: ignore[arg-type]
+    if spec is None:
+        if given["device"] != "cuda":
+            raise click.UsageError("Missing argument 'SPEC'; without one, --device cuda times what there are kernels for", context)
+        _suite(out)
+        return
+    if out is not None:
+        raise click.UsageError("-o is of --device cuda without SPEC", context)
+    report = bench(Job(spec=spec, map=pairs(map), **given))  # type: ignore[arg-type]
     click.echo(json.dumps(report.as_json(), indent=2) if machine else table(report))
+
+
+def _suite(out: str | None) -> None:
+    from mptc.runtime.bench.gpu import suite
+
+    usual = Path("tests/bench")
+    folder = Path(out) if out else usual if usual.is_dir() else Path()
+    click.echo(f"wrote {suite(folder, click.echo)}")
