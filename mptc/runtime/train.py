@@ -47,7 +47,7 @@ def train(model: nn.Module, data: Data, run: Run, report: Report, flops: int | N
     try:
         report.start(progress.step, settings.steps)
         if progress.step >= settings.steps:
-            report.evaluated(progress.evaluations[-1], unit(run.surface, data))
+            report.fact(progress.evaluations[-1].told(unit(run.surface, data)))
         with stop_requests() as request:
             while progress.step < settings.steps:
                 loop.advance()

@@ -86,7 +86,7 @@ def test_a_step_fits_into_the_memory_that_is_given(root: Path, tmp_path: Path, m
         weights.append((tmp_path / f"{memory}/step-00000003/model.safetensors").read_bytes() if done.exit_code == 0 else b"")
     assert weights[0] == weights[1] == weights[2] == weights[3] != b""
     assert [line.partition("; ")[2] for line in said[1:4]] == ["", *(f"computed again on the way back: {n} of 2 copies of layers" for n in (1, 2))]
-    assert "error: --memory is 1 MiB, and a step takes 14.8 MiB, with every copy of its stacks computed again; try a smaller --batch" in said[4]
+    assert "error: --memory is 1 MiB, and a step takes 14.9 MiB, with every copy of its stacks computed again; try a smaller --batch" in said[4]
     assert not (tmp_path / "1 MiB").exists()
 
 
