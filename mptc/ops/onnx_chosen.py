@@ -75,7 +75,8 @@ def onnx_soft_top_k(self: SoftTopK, site: OnnxSite) -> Value:
     wide = site.emit("Cast", laid(site, keep, lined_up(keep, front)), to=DOUBLE)
     keep_name = site.emit("Unsqueeze", wide, site.constant([-1])) if keep.dims else wide
     keep_name = site.emit("Ceil", keep_name)
-    scores = _Scores(site, site.emit("Div", site.emit("Cast", value.name, to=DOUBLE), _double(site, float(self.eps))), keep_name)
+    eps = _double(site, float(self.eps))
+    scores = _Scores(site, site.emit("Div", site.emit("Cast", value.name, to=DOUBLE), eps), keep_name, len(front))
     weights = scores.iterated(self.steps) if self.steps else scores.solved(seen is not None)
     best = site.emit("Less", scores.rank, site.emit("Cast", keep_name, to=7))
     name = site.emit("Where", best, weights, _double(site, 0.0))
@@ -88,10 +89,10 @@ def _double(site: OnnxSite, value: float) -> str:
 
 
 class _Scores:
-    """Scores over eps, [..., tokens], and how many are to be kept, [..., 1] or a scalar: both float64."""
+    """Scores over eps, [..., tokens], and how many are to be kept, [..., 1] or a scalar: both float64. `axis`: how many dimensions the dots are."""
 
-    def __init__(self, site: OnnxSite, scores: str, keep: str) -> None:
-        self.site, self.scores, self.keep = site, scores, keep
+    def __init__(self, site: OnnxSite, scores: str, keep: str, axis: int) -> None:
+        self.site, self.scores, self.keep, self.axis = site, scores, keep, axis
         self.length = _length(site, scores)
         self.sorted = site.emit("TopK", scores, self.length, axis=-1, output=(0, 2))
         order = site.emit("TopK", scores, self.length, axis=-1, output=(1, 2))
@@ -119,7 +120,7 @@ class _Scores:
         over = emit("And", emit("Greater", emit("Add", self.sorted, level), zero), some)
         at_one = emit("ReduceSum", emit("Cast", over, to=7), site.constant([-1]), keepdims=1)
         size = emit("Sub", self.length, integer(site, 1))
-        found = emit("GatherElements", emit("Expand", level, emit("Shape", self.scores)), emit("Min", at_one, size), axis=-1)
+        found = emit("GatherElements", emit("Expand", level, emit("Shape", self.scores)), emit("Min", at_one, size), axis=self.axis)
         full = emit("Less", self.rank, at_one)
         if masked:
             known = emit("Greater", self.scores, _double(site, -math.inf))

@@ -9,7 +9,7 @@ import numpy as np
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ops.base import Order
 from mptc.ops.onnx_token import integer
-from mptc.ops.onnx_value import INT64, Dims, apart, chosen, expanded, laid, lengths, singles, truth, volume
+from mptc.ops.onnx_value import INT64, Dims, apart, chosen, expanded, laid, lengths, narrowed, singles, truth, volume, widened
 from mptc.ops.site import Element, OnnxSite, Value
 
 if TYPE_CHECKING:
@@ -122,13 +122,13 @@ def onnx_grouped(self: Grouped, site: OnnxSite) -> Value:
 
 
 def onnx_combined(self: Combined, site: OnnxSite) -> Value:
-    """Added into zeros, at each pair's sequence and token."""
+    """Added into zeros, at each pair's sequence and token; in a type that every runtime adds up."""
     value, pairs = site.values
     rest = _rest(value, (self.along,))
-    made = _rows(site, value, ((self.along,),), rest)
+    made = widened(site, _rows(site, value, ((self.along,),), rest))
     token = site.emit("Mod", pairs.name, _several(site, self.token))
     length = site.emit("Squeeze", site.length(self.token))
     places = [site.emit("Unsqueeze", site.emit(part, token, length), site.constant([-1])) for part in ("Div", "Mod")]
     dims: Dims = ((BATCH,), (self.token,), *singles(rest))
-    blank = site.emit("Expand", site.constant(0.0), lengths(site, dims))
-    return Value(site.emit("ScatterND", blank, site.emit("Concat", *places, axis=-1), made, reduction="add"), dims)
+    blank = site.emit("Expand", site.constant(0.0, site.wide), lengths(site, dims))
+    return Value(narrowed(site, site.emit("ScatterND", blank, site.emit("Concat", *places, axis=-1), made, reduction="add")), dims)

@@ -63,22 +63,22 @@ class Layer(nn.Module):
         s = torch.sigmoid(F.linear(pre_experts, router.flatten(0, 1)).unflatten(-1, (4, 3)))          # [batch, seq, team, member]  moe.mpt:41
         by = bias + s                                                                                 # [batch, seq, team, member]  moe.mpt:42
         two = torch.where(among(by, 2), by, -torch.inf)                                               # [batch, seq, team, member]  moe.mpt:43
-        value = torch.where(two > -1000000000, by, 0).sum(-1)                                         # [batch, seq, team]
+        value = torch.where(two > -10000, by, 0).sum(-1)                                              # [batch, seq, team]
         inside = torch.where(among(value, 2), value, -torch.inf)                                      # [batch, seq, team]  moe.mpt:44
         del o, two, value
-        best = torch.where(among(torch.where((inside > -1000000000)[..., None], by, -1000000).mT, 3, dims=2), s.mT, -torch.inf)  # [batch, seq, member, team]  moe.mpt:45
+        best = torch.where(among(torch.where((inside > -10000)[..., None], by, -1000).mT, 3, dims=2), s.mT, -torch.inf)  # [batch, seq, member, team]  moe.mpt:45
         chosen = best > -1                                                                            # [batch, seq, member, team]  moe.mpt:46
         del by, inside, best
-        w = torch.where(chosen, s.mT, 0)                                                              # [batch, seq, member, team]  moe.mpt:47
         pairs = pairs_of(chosen.permute(3, 2, 0, 1).flatten(0, 1))                                    # [pair]
-        value_pair = w.sum((-2, -1)).flatten(0, 1).index_select(0, pairs.token)                       # [pair]
         pre_experts_pair = pre_experts.flatten(0, 1).index_select(0, pairs.token)                     # [pair, d]
         value = F.silu(grouped(pre_experts_pair, experts_own_W_gate.reshape(12, 16, 32), pairs.counts))  # [pair, hidden]
         value2 = grouped(pre_experts_pair, experts_own_W_up.reshape(12, 16, 32), pairs.counts)        # [pair, hidden]
-        del s, pre_experts, pre_experts_pair
         own = grouped(value * value2, experts_own_W_down.reshape(12, 32, 16), pairs.counts)           # [pair, d]  moe.mpt:52
-        value = combined((w.permute(3, 2, 0, 1).flatten(0, 3).index_select(0, pairs.place) / value_pair)[:, None] * own, pairs)  # [batch, seq, d]
-        del value2, own, w
+        del pre_experts, pre_experts_pair, value2, value
+        w = torch.where(chosen, s.mT, 0)                                                              # [batch, seq, member, team]  moe.mpt:47
+        value_pair = w.sum((-2, -1)).flatten(0, 1).index_select(0, pairs.token)                       # [pair]
+        value = combined(own * (w.permute(3, 2, 0, 1).flatten(0, 3).index_select(0, pairs.place) / value_pair)[:, None], pairs)  # [batch, seq, d]
+        del s, w, own
         experts = shared + 2.5 * value                                                                # [batch, seq, d]  deepseek_moe.mpt:27
         x = x + experts                                                                               # [batch, seq, d]  deepseek_moe.mpt:27
         del value, shared, experts
@@ -112,9 +112,9 @@ class Layer(nn.Module):
         s = torch.sigmoid(F.linear(pre_experts, router.flatten(0, 1)).unflatten(-1, (4, 3)))          # [batch, seq, team, member]  moe.mpt:41
         by = bias + s                                                                                 # [batch, seq, team, member]  moe.mpt:42
         two = torch.where(among(by, 2), by, -torch.inf)                                               # [batch, seq, team, member]  moe.mpt:43
-        value = torch.where(two > -1000000000, by, 0).sum(-1)                                         # [batch, seq, team]
+        value = torch.where(two > -10000, by, 0).sum(-1)                                              # [batch, seq, team]
         inside = torch.where(among(value, 2), value, -torch.inf)                                      # [batch, seq, team]  moe.mpt:44
-        best = torch.where(among(torch.where((inside > -1000000000)[..., None], by, -1000000).mT, 3, dims=2), s.mT, -torch.inf)  # [batch, seq, member, team]  moe.mpt:45
+        best = torch.where(among(torch.where((inside > -10000)[..., None], by, -1000).mT, 3, dims=2), s.mT, -torch.inf)  # [batch, seq, member, team]  moe.mpt:45
         chosen = best > -1                                                                            # [batch, seq, member, team]  moe.mpt:46
         w = torch.where(chosen, s.mT, 0)                                                              # [batch, seq, member, team]  moe.mpt:47
         pairs = pairs_of(chosen.permute(3, 2, 0, 1).flatten(0, 1))                                    # [pair]
@@ -132,7 +132,7 @@ class Layer(nn.Module):
 class Model(nn.Module):
     """deepseek_moe. Parameters begin as a function of `seed` and their own names alone."""
 
-    CACHE = "ecb8d8e71fb48f26"  # what tells a cache of this model from others
+    CACHE = "a6ee9922283c6f65"  # what tells a cache of this model from others
     INITIAL = {
         "embed": ("normal", 0.02),
         "unembed": ("normal", 0.02),

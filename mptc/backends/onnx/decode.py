@@ -74,8 +74,6 @@ class Behind(Unrolled):
     def kept(self, node: Node, value: Value, name: str, length: int | None) -> Value:
         """The values kept and the next ones behind them, along `seq`; of a window, the last `length` go on."""
         value = apart(self.site(node), value)
-        if value.element is Element.TRUTH:
-            value = value.named(self.graph.emit("Cast", value.name, to=7), Element.WHOLE)
         place = value.dims.index((SEQ,))
         whole = self.graph.emit("Concat", f"past.{name}", value.name, axis=place)
         before, after = (PAST, TOTAL) if length is None else (self.width(length),) * 2
