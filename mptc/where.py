@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mptc.backends.torch import module
@@ -10,6 +10,7 @@ from mptc.backends.triton import Kernels
 from mptc.backends.triton.locks import ARCHITECTURES, DTYPES, entry, wins
 from mptc.derive import Derived
 from mptc.derive.fused import Score, scores
+from mptc.ir.node import Node
 from mptc.ops.region import Result
 from mptc.passes import applied
 
@@ -29,9 +30,7 @@ class Placed:
 
 def where(derived: Derived) -> list[Placed]:
     """Every score of a model, in the order in which they are computed."""
-    program, moved = applied(derived.program)
-    kernels = Kernels(derived.program.sizes)
-    module(program, {}, set(), "decoding is not asked for", kernels)
+    kernels, moved = _written(derived)
     found = []
     for score in scores(derived):
         node = moved.get(score.node, score.node)
@@ -44,7 +43,24 @@ def where(derived: Derived) -> list[Placed]:
 def told(derived: Derived) -> str:
     """For people. What is no softmax over tokens is torch's."""
     lines = [line for placed in where(derived) for line in _lines(placed)]
+    lines += by_rows(derived)
     return "\n".join([*lines, "everything else: torch"]) + "\n"
+
+
+def _written(derived: Derived) -> tuple[Kernels, Mapping[Node, Node]]:
+    """The kernels of a model, and what has become of its planned nodes."""
+    program, moved = applied(derived.program)
+    kernels = Kernels(derived.program.sizes)
+    module(program, {}, set(), "decoding is not asked for", kernels)
+    return kernels, moved
+
+
+def by_rows(derived: Derived) -> Iterator[str]:
+    """The steps that one kernel computes row by row, by what they make."""
+    for name, group in _written(derived)[0].regional:
+        made = ", ".join(sorted({each.op.name for each in group.nodes}))
+        yield f"{len(group.nodes)} steps ({made}) of rows of {group.width}"
+        yield f"    kernels.{name}, forward and backward; torch where no measurement says that it wins"
 
 
 def _lines(placed: Placed) -> Iterator[str]:

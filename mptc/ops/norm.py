@@ -17,6 +17,7 @@ from mptc.ops.contract import product, summed, total
 from mptc.ops.onnx_norm import onnx_rms, onnx_rstd
 from mptc.ops.sample import D, E, Sample, of
 from mptc.ops.site import OnnxSite, Site, Value
+from mptc.ops.triton_text import TileSite, triton_rstd
 
 
 def _mean_square(node: Node, arrays: tuple[Array, ...], over: tuple[Axis, ...]) -> Array:
@@ -59,7 +60,9 @@ class Rms(Operation):
         sizes = ", ".join(str(site.sizes[axis]) for axis in site.order[-len(self.over) :])
         return f"F.rms_norm({site.whole(0)}, ({sizes},), eps={float(self.eps)!r})"
 
-    triton = absent("printed by the region that contains it")
+    def triton(self, site: TileSite) -> str:
+        return f"{site.operand(0)} * {triton_rstd(self.over, self.eps, site)}"
+
     def onnx(self, site: OnnxSite) -> Value:
         return onnx_rms(site, self.over, self.eps)
 
@@ -103,7 +106,9 @@ class Rstd(Operation):
         dims = str(places[0]) if len(places) == 1 else str(tuple(places))
         return f"({site.tight(0)}.square().mean({dims}) + {float(self.eps)!r}).rsqrt()"
 
-    triton = absent("printed by the region that contains it")
+    def triton(self, site: TileSite) -> str:
+        return triton_rstd(self.over, self.eps, site)
+
     def onnx(self, site: OnnxSite) -> Value:
         return onnx_rstd(site, self.over, self.eps)
 
@@ -121,6 +126,9 @@ class GainedRms(Rms):
         return Type(types[0].axes)
 
     gradient = absent("made after energies are differentiated")
+
+    def triton(self, site: TileSite) -> str:
+        return f"{super().triton(site)} * {site.operand(1)}"
 
     def reference(self, node: Node, arrays: tuple[Array, ...], sizes: Sizes) -> Array:
         normalised = arrays[0] / np.sqrt(_mean_square(node, arrays, self.over) + float(self.eps))

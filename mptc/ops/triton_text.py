@@ -24,6 +24,9 @@ class TileSite(Protocol):
     def operand(self, index: int) -> str:
         """Operand `index`: a name or digits."""
 
+    def summed(self, code: str) -> str:
+        """An expression summed along the one axis of a row; refused where a tile has none."""
+
 
 def numeric(site: TileSite, index: int) -> str:
     """An operand as a number: a comparison is 1 or 0."""
@@ -49,14 +52,20 @@ def digits(value: float) -> str:
 
 def triton_contract(op: Contract, site: TileSite) -> str:
     """c · Π operand^power of numbers, nothing summed."""
-    if op.bound:
-        raise AbsentFacet("a sum over an axis is no expression of one pair")
     if not op.operands:
         return digits(op.coef.evaluate(site.sizes))
     above = [_raised(site, index, operand.power) for index, operand in enumerate(op.operands) if operand.power > 0]
     below = [_raised(site, index, -operand.power) for index, operand in enumerate(op.operands) if operand.power < 0]
     factors = above if op.coef == ONE and above else [digits(op.coef.evaluate(site.sizes)), *above]
-    return " / ".join([" * ".join(factors), *below])
+    code = " / ".join([" * ".join(factors), *below])
+    return site.summed(code) if op.bound else code
+
+
+def triton_rstd(over: tuple[Axis, ...], eps: Fraction, site: TileSite) -> str:
+    """1 / sqrt(mean of squares + eps) of a row"""
+    (axis,) = over
+    squares = site.summed(f"{site.operand(0)} * {site.operand(0)}")
+    return f"tl.rsqrt({squares} * {1 / site.sizes[axis]!r} + {float(eps)!r})"
 
 
 def _raised(site: TileSite, index: int, power: Fraction) -> str:

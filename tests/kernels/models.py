@@ -73,7 +73,8 @@ def run(model: nn.Module, inputs: Mapping[str, Tensor], weights: int = 2) -> Run
     outputs = list(model(**given))
     generator = torch.Generator().manual_seed(weights)
     total = sum((out * torch.randn(out.shape, generator=generator).to(out)).sum() for out in outputs)
-    wanted = {**dict(model.named_parameters()), **{name: value for name, value in given.items() if value.requires_grad}}
+    trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    wanted = {**trained, **{name: value for name, value in given.items() if value.requires_grad}}
     found = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)  # type: ignore[arg-type]
     return Run([out.detach() for out in outputs], {name: each for name, each in zip(wanted, found, strict=True) if each is not None})
 

@@ -37,8 +37,9 @@ MATRIX = ("HGMMA", "HMMA", "UTCHMMA", "mfma")
 def signature(kernel: Any, dtype: str, atomic: bool) -> tuple[dict[str, str], dict[str, Any]]:
     """The types of what a launch gives, and what is constant in it."""
     types, constants = {}, {}
+    rows = "y0" in kernel.arg_names or "dy0" in kernel.arg_names
     for name in kernel.arg_names:
-        if name in ("q", "k", "v", "o", "do", "dk", "dv") or (name == "dq" and not atomic):
+        if name in ("q", "k", "v", "o", "do", "dk", "dv") or (name == "dq" and not atomic) or (rows and re.fullmatch(r"d?[xy]\d+", name)):
             types[name] = f"*{TYPES[dtype]}"
         elif name in ("lse", "delta", "dq") or re.fullmatch(r"d?x\d+", name):
             types[name] = "*fp32"

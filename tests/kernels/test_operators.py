@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator
 from types import ModuleType
@@ -116,6 +117,25 @@ def test_operators_are_as_torch_wants_them(name: str) -> None:
     torch.library.opcheck(own.attention_op, tuple(tensors))
     out, lse = (each.detach() for each in own.attention_op(*tensors))
     torch.library.opcheck(own.attention_backward_op, (*(each.detach() for each in tensors), out, lse, torch.randn_like(out), False))
+
+
+def test_row_kernels_are_as_torch_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Σ of squares learned by a gain that all rows share, the same bits each time."""
+    own = kernels("llama_small", d="64")
+    name = next(each for each in own.TILES if "tl.rsqrt" in inspect.getsource(getattr(own, f"{each}_forward").fn))
+    count = len(inspect.signature(getattr(own, name)).parameters) - 1
+    tensors = drawn(*[(2, 9, 64)] * (count - 1), (64,))
+    op = getattr(own, f"{name}_op")
+    torch.library.opcheck(op, tuple(tensors))
+    flows = [torch.randn_like(each) for each in op(*tensors)]
+    one, other = (torch.autograd.grad(op(*tensors), tensors, flows) for _ in range(2))
+    assert all(torch.equal(left, right) for left, right in zip(one, other, strict=True))
+    monkeypatch.setattr(own, "PROGRAMS", 2)  # each of them has several tiles
+    monkeypatch.setitem(own.TILES[name]["other", "float32"], "rows", 4)
+    several = torch.autograd.grad(op(*tensors), tensors, flows)
+    assert all(torch.allclose(left, right, atol=SINGLE) for left, right in zip(several, one, strict=True))
+    with pytest.raises(RuntimeError, match='load the model with kernels="torch"'):
+        torch.func.jvp(lambda x: getattr(own, name)((2, 9), x, *tensors[1:])[0], (tensors[0].detach(),), (tensors[0].detach(),))
 
 
 def test_a_compiled_and_an_exported_model() -> None:

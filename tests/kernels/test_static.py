@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -149,6 +150,23 @@ def test_registers_and_shared_memory_are_what_they_were(kernel: Kernel) -> None:
     if not golden().is_file():
         pytest.skip(f"no figures are written down for Triton {version()}")
     assert line(kernel, found(CHOSEN)[kernel]) in golden().read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("part", ["forward", "backward"])
+@pytest.mark.parametrize("name", ["rows1", "rows2"])
+def test_row_kernels_fit(name: str, part: str, tmp_path: Path) -> None:
+    """Rows of 768: a sum and a norm, and a gated activation."""
+    file = tmp_path / "kernels.py"
+    sizes = {"d": "768", "kv": "12", "group": "1", "hidden": "2048"}
+    file.write_text(compiled(ROOT / "specs" / "llama_small.mpt", None, sizes).kernels, encoding="utf-8")
+    entry = dict(locks.row_tiles(1024))["('sm_90', 'bfloat16')"]
+    rows, warps = re.findall(r"\d+", entry)[:2]
+    command = [sys.executable, str(HERE / "static.py"), str(file), "sm_90", "bfloat16", name, part, f"{rows},0,{warps},1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path)})
+    made = json.loads(done.stdout)
+    assert "failed" not in made, made
+    assert made["spilled"] == 0
+    assert made["blocks"]
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def _written(
     program: Program, plan: Plan, layers: Mapping[Node, list[str]], steps: set[Node], kernels: Kernels | None
 ) -> tuple[Module, Class]:
     if kernels:
-        kernels.begin()
+        kernels.begin(program)
     written = Module(program, plan, Layout(), Comments(layers, steps, program.spans), kernels)
     return written, _model(program, written)
 

@@ -11,6 +11,7 @@ from mptc.backends.torch.lines import Writer, beside
 from mptc.backends.torch.names import Names, ambient_name, camel
 from mptc.backends.torch.rowwise import call_of_rows
 from mptc.backends.torch.site import cast, reordered
+from mptc.backends.torch.together import lines_together
 from mptc.ir.axis import BATCH, Axis, Role
 from mptc.ir.node import Kind, Node
 from mptc.ir.program import Parameter, Program
@@ -141,8 +142,12 @@ class Function(Writer):
         """The lines of a scope, each part with what it is computed for where that is less than the scope."""
         found: list[Part] = []
         always = self.always
-        for node in scope.nodes:
+        for node in self.kernels.arranged(self, scope) if self.kernels else scope.nodes:
             lines: list[str] = []
+            if not isinstance(node, Node):
+                lines = lines_together(self, node)
+                found.append(("", lines))
+                continue
             condition = self.condition(node, around)
             self.always = always and not condition
             if isinstance(node.op, Loop):

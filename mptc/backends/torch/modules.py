@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from mptc.backends.layout import Layout
@@ -42,10 +42,26 @@ def passes(plan: Plan, write: Callable[[Plan], Written]) -> Written:
     return written
 
 
+class Together(Protocol):
+    """Steps that one kernel may take. `nodes`: arguments first. `outputs`: those that others read."""
+
+    @property
+    def nodes(self) -> Sequence[Node]: ...
+
+    @property
+    def outputs(self) -> Sequence[Node]: ...
+
+    def call(self, function: Function) -> tuple[str, str]:
+        """When the kernel computes them, and the call that does."""
+
+
 class Kernels(Protocol):
     """What writes kernels beside a module. `begin`: a module is written, perhaps again."""
 
-    def begin(self) -> None: ...
+    def begin(self, program: Program) -> None: ...
+
+    def arranged(self, function: Function, scope: Scope) -> Sequence[Node | Together]:
+        """The steps of a scope, those that one kernel takes side by side."""
 
     def call(self, function: Function, node: Node) -> tuple[str, str] | None:
         """When a kernel computes a node, and the call that does; None where there is no kernel."""

@@ -12,17 +12,21 @@ from mptc.backends.templates import render
 from mptc.backends.torch.names import called
 from mptc.backends.torch.site import TorchSite, reordered
 from mptc.backends.triton.attention import WIDEST, Attention, Tile, attention, tile
-from mptc.backends.triton.locks import tiles
-from mptc.backends.triton.pairs import Leaf, Refused
+from mptc.backends.triton.locks import row_tiles, tiles
+from mptc.backends.triton.pairs import Leaf, Refused, padded
+from mptc.backends.triton.rows import Together, arranged
 from mptc.ir.axis import BATCH, SEQ, Axis
 from mptc.ir.node import Node, make, walk
 from mptc.ops.contract import Contract
 from mptc.ops.region import Rows, Some
 from mptc.ops.site import tight
 from mptc.ops.stream import Stream
+from mptc.passes.fuse import Region, regions
 
 if TYPE_CHECKING:
     from mptc.backends.torch.function import Function
+    from mptc.ir.program import Program
+    from mptc.passes.scopes import Scope
 
 NAMES = "abcdefgh"
 
@@ -33,15 +37,19 @@ class Kernels:
 
     sizes: Mapping[Axis, int]
     mode: str = "auto"
+    regional: list[tuple[str, Together]] = field(default_factory=list)  # by which kernel each region is computed
+    regions: list[Region] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     entries: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
     placed: dict[Node, tuple[str, str]] = field(default_factory=dict)  # which kernel takes a node, or none and why
     shapes: dict[str, tuple[int, bool]] = field(default_factory=dict)  # of each kernel: how wide, and whether a key is its own value
 
-    def begin(self) -> None:
+    def begin(self, program: Program) -> None:
+        self.regions = regions(program)
         self.texts.clear()
         self.entries.clear()
         self.placed.clear()
+        self.regional.clear()
         self.shapes.clear()
 
     def imported(self, name: str, source: str) -> str:
@@ -61,11 +69,25 @@ class Kernels:
         self.placed.update((part, (call.name, "")) for part in parts)
         return test, code
 
+    def arranged(self, function: Function, scope: Scope) -> list[Node | Together]:
+        """The steps of a scope, those that one kernel takes row by row side by side."""
+        return arranged(self, function, scope)
+
+    def row_kernel(self, made: Mapping[str, object], width: int) -> str:
+        """What a kernel of rows is called, which is written where it is new."""
+        key = tidied(render("rows.py.j2", of={**made, "name": "rows"}))
+        if key not in self.texts:
+            name = f"rows{sum(each.startswith('rows') for each, _ in self.entries) + 1}"
+            self.texts[key] = tidied(render("rows.py.j2", of={**made, "name": name}))
+            self.entries.append((name, row_tiles(padded(width))))
+        return self.entries[list(self.texts).index(key)][0]
+
     def name(self, made: Mapping[str, object], width: int) -> str:
         """What a kernel is called, which is written where it is new."""
         key = tidied(render("attention.py.j2", of={**made, "name": "attention"}))
         if key not in self.texts:
-            name = f"attention{len(self.texts) + 1 if self.texts else ''}"
+            number = sum(each.startswith("attention") for each, _ in self.entries) + 1
+            name = f"attention{number if number > 1 else ''}"
             self.texts[key] = tidied(render("attention.py.j2", of={**made, "name": name}))
             self.shapes[name] = (width, bool(made["tied"]))
             self.entries.append((name, tiles(*self.shapes[name])))
@@ -218,6 +240,3 @@ def tidied(text: str) -> str:
     return "\n".join(lines)
 
 
-def padded(width: int) -> int:
-    """The least width of a tile that holds it: a power of two, 16 at least."""
-    return max(16, 1 << (width - 1).bit_length())

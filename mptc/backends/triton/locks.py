@@ -40,6 +40,16 @@ def tiles(width: int, tied: bool) -> list[tuple[str, str]]:
     return [*printed, *((repr(("other", dtype)), repr(OTHER)) for dtype in DTYPES)]
 
 
+def row_tiles(width: int) -> list[tuple[str, str]]:
+    """For each architecture and dtype how many rows of a width are a tile, and by how many warps."""
+    rows, warps = max(1, 4096 // width), 4 if width < 4096 else 8
+    printed = []
+    for architecture in (*ARCHITECTURES, "other"):
+        ratio = lock(architecture).get("rows") if architecture != "other" else None
+        printed += [(repr((architecture, dtype)), repr({"rows": rows, "warps": warps, "wins": (ratio or 0) > 1})) for dtype in DTYPES]
+    return printed
+
+
 def wins(found: dict[str, Any]) -> bool:
     """Whether it was measured to be faster than the best of torch, forward and backward together."""
     return (found.get("ratio") or 0) > 1

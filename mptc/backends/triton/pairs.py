@@ -122,6 +122,7 @@ class Lines:
 
     sizes: Mapping[Axis, int]
     prefix: str = "t"
+    rows: bool = False  # whether a tile has rows, which may be summed
     text: dict[Node, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
@@ -136,7 +137,7 @@ class Lines:
         if isinstance(node.op, Formal):
             return node.op.label
         try:
-            code = str(node.op.triton(_Tile(node, self.sizes, [self.text[arg] for arg in node.args])))
+            code = str(node.op.triton(_Tile(node, self.sizes, [self.text[arg] for arg in node.args], self.rows)))
         except AbsentFacet as reason:
             raise Refused(str(reason)) from None
         if not node.args or code in self.text.values():
@@ -152,7 +153,18 @@ class _Tile:
     node: Node
     sizes: Mapping[Axis, int]
     operands: Sequence[str]
+    rows: bool
 
     def operand(self, index: int) -> str:
         return self.operands[index]
 
+    def summed(self, code: str) -> str:
+        if not self.rows:
+            raise AbsentFacet("a sum over an axis is no expression of one pair")
+        return f"tl.sum(tl.where(inside, {code}, 0.0), 1)[:, None]"
+
+
+
+def padded(width: int) -> int:
+    """The least width of a tile that holds it: a power of two, 16 at least."""
+    return max(16, 1 << (width - 1).bit_length())
