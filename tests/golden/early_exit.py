@@ -42,7 +42,7 @@ class Layer(nn.Module):
         self.pre_mlp = Parameters(gain=empty(32))  # [d]
         self.swiglu = Parameters(W_gate=empty(24, 32), W_up=empty(24, 32), W_down=empty(32, 24))  # [hidden, d], [hidden, d], [d, hidden]
 
-    def forward(self, x: Tensor, open_: Tensor, gain: Tensor, unembed: Tensor, tokens: Tensor, position: Tensor, rotation_8: tuple[Tensor, Tensor], dtype: torch.dtype, loss: bool, probe: bool) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    def forward(self, x: Tensor, open_: Tensor, gain: Tensor, unembed: Tensor, tokens: Tensor, rotation_8: tuple[Tensor, Tensor], dtype: torch.dtype, loss: bool, probe: bool) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         seen_gain = self.seen()
         pre_attention_gain = self.pre_attention()
         W_q, W_k, W_v, W_o = self.attention_to()
@@ -50,17 +50,14 @@ class Layer(nn.Module):
         W_gate, W_up, W_down = self.swiglu()
         chosen = chosen_tokens(open_)                                                                 # [batch, chosen]
         x_chosen = take(x, chosen)                                                                    # [batch, chosen, d]
-        pre_attention = F.rms_norm(x_chosen, (32,), pre_attention_gain, eps=1e-06)                    # [batch, chosen, d]  early_exit.mpt:28
-        q = F.linear(pre_attention, W_q.flatten(0, 2)).unflatten(-1, (2, 2, 8))                       # [batch, chosen, kv, group, key]
-        value_chosen = position[chosen]                                                               # [batch, chosen]
-        q = rope_at(q.permute(0, 2, 3, 1, 4), rotation_at(value_chosen, 8, 10000.0, q.permute(0, 2, 3, 1, 4).dtype))  # [batch, kv, group, chosen, key]  std.mpt:33
+        pre_attention = F.rms_norm(x, (32,), pre_attention_gain, eps=1e-06)                           # [batch, seq, d]  early_exit.mpt:28
+        q = rope(F.linear(pre_attention, W_q.flatten(0, 2)).unflatten(-1, (2, 2, 8)).permute(0, 2, 3, 1, 4), rotation_8)  # [batch, kv, group, seq, key]  std.mpt:33
         c = F.rms_norm(x, (32,), seen_gain, eps=1e-06)                                                # [batch, seq, d]  early_exit.mpt:25
         k = rope(F.linear(c, W_k.flatten(0, 1)).unflatten(-1, (2, 8)).transpose(1, 2), rotation_8)    # [batch, kv, seq, key]  std.mpt:34
         v = F.linear(c, W_v.flatten(0, 1)).unflatten(-1, (2, 8))                                      # [batch, seq, kv, key]
-        mask = position <= value_chosen[..., None]                                                    # [batch, chosen, ctx]
-        o = F.scaled_dot_product_attention(q.flatten(1, 2), k, v.transpose(1, 2), attn_mask=mask[:, None, :, :], enable_gqa=True).unflatten(1, (2, 2))  # [batch, kv, group, chosen, key]
-        del pre_attention, c, mask, v, k, q
-        y = x_chosen + F.linear(o.permute(0, 3, 1, 2, 4).flatten(-3), W_o.flatten(1))                 # [batch, chosen, d]  early_exit.mpt:28
+        o = F.scaled_dot_product_attention(q.flatten(1, 2), k, v.transpose(1, 2), is_causal=True, enable_gqa=True).unflatten(1, (2, 2))  # [batch, kv, group, seq, key]
+        del pre_attention, c, v, k, q
+        y = x_chosen + F.linear(take(o.permute(0, 3, 1, 2, 4), chosen).flatten(-3), W_o.flatten(1))   # [batch, chosen, d]  early_exit.mpt:28
         pre_mlp = F.rms_norm(y, (32,), pre_mlp_gain, eps=1e-06)                                       # [batch, chosen, d]  early_exit.mpt:29
         value = y + F.linear(F.silu(F.linear(pre_mlp, W_gate)) * F.linear(pre_mlp, W_up), W_down) - x_chosen  # [batch, chosen, d]
         del o, x_chosen, pre_mlp, y
@@ -154,14 +151,13 @@ class Model(nn.Module):
         batch, seq = tokens.shape[:2]
         dtype = next(self.parameters()).dtype
         device = tokens.device
-        position = torch.arange(seq, device=tokens.device)
         rotation_8 = rotation(seq, 8, 10000.0, next(self.parameters()))
         gain = self.final()
         x = lookup(self.embed, tokens)                                                                # [batch, seq, d]  early_exit.mpt:20
         penalties, lefts = [], []
         open_ = torch.broadcast_to(torch.full((), 1, dtype=dtype, device=device)[None, None], (batch, seq))  # [batch, seq]
         for layer in self.layers:
-            x, open_, penalty, left = layer(x, open_, gain, self.unembed, tokens, position, rotation_8, dtype, loss, probe)
+            x, open_, penalty, left = layer(x, open_, gain, self.unembed, tokens, rotation_8, dtype, loss, probe)
             penalties.append(penalty)
             lefts.append(left)
         final = F.rms_norm(x, (32,), gain, eps=1e-06)                                                 # [batch, seq, d]  early_exit.mpt:35

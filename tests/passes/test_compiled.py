@@ -24,6 +24,7 @@ def test_one_graph_for_all_lengths(name: str) -> None:
     loss = any(isinstance(statement, tree.Loss) for statement in declared.body)
     sizes: dict[str, object] = {"places": 512} if any(axis.name == "places" for axis in declared.sizes) else {}
     model = mptc.load(SPECS / f"{name}.mpt", set=sizes, variant="tiny")
+    model.requires_grad_()  # what is frozen too
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager" if name in TRAINED else "eager")
     for place, length in enumerate(LENGTHS):
         exact = drawn(typed(name, sizes), length, length + 3, 2)

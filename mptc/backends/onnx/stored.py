@@ -17,6 +17,7 @@ from mptc.ops.contract import Contract
 from mptc.ops.leaf import Param
 from mptc.ops.mixture import Mixture
 from mptc.ops.region import everything
+from mptc.ops.routed import Grouped
 
 
 def file(program: Program, deployment: Deployment) -> File:
@@ -95,6 +96,8 @@ def _inner(node: Node, place: int, order: Order) -> set[Axis]:
     axes, op = node.args[place].axes, node.op
     if isinstance(op, Contract) and len(node.args) > 1:
         return {axis for axis, label in zip(axes, op.operands[place].labels, strict=True) if isinstance(label, int)}
+    if isinstance(op, Grouped) and place == 1:
+        return {axis for axis, label in zip(axes, op.operands[1].labels, strict=True) if isinstance(label, int)}
     if order and ((isinstance(op, Lookup | Entry) and place == 0) or (isinstance(op, Mixture) and place == 1)):
         return set(order[order.index(op.axis) + 1 :])
     return set()
