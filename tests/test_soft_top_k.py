@@ -79,36 +79,41 @@ def test_its_gradient_is_that_of_the_root(tmp_path: Path) -> None:
 @pytest.mark.parametrize("steps", [1, 3, 20])
 @pytest.mark.parametrize("eps", [0.1, 1.0])
 def test_the_papers_iterates(steps: int, eps: float, tmp_path: Path) -> None:
-    """`coor_descent` of colt5-attention begins from other duals, b = -s, so one update of its is a fixed b of ours: both are compared from b = 0."""
+    """Duals that begin at 0, by their formulas."""
     s, keep = drawn(2, 13), 4
     a, b = torch.zeros(2, 1, dtype=torch.float64), torch.zeros_like(s)
     for _ in range(steps):
         a = eps * (math.log(keep) - torch.logsumexp((s + b) / eps, 1, keepdim=True))
         b = (-s - a).clamp(max=0)
     weights = ((s + a + b) / eps).exp()
-    best = torch.zeros_like(s).scatter(1, s.topk(keep, 1).indices, 1.0)
-    assert float((soft(s, str(keep), str(eps), tmp_path, f", steps = {steps}") - weights * best).abs().max()) <= 1e-12
+    assert float((soft(s, str(keep), str(eps), tmp_path, f", steps = {steps}") - weights * best(s, keep)).abs().max()) <= 1e-12
+
+
+def descent(s: Tensor, steps: int, keep: int, eps: float) -> Tensor:
+    """What colt5-attention computes, with one eps throughout."""
+    found: Tensor = pytest.importorskip("colt5_attention.coor_descent").coor_descent(
+        s, n_iters=steps, k=float(keep), eps=eps, eps_init=eps, eps_decay=1.0
+    )
+    return found
+
+
+def best(s: Tensor, keep: int) -> Tensor:
+    return torch.zeros_like(s).scatter(1, s.topk(keep, 1).indices, 1.0)
 
 
 @pytest.mark.parametrize("eps", [0.1, 1.0])
 def test_it_is_where_colt5_attention_goes(eps: float, tmp_path: Path) -> None:
-    """After many of its updates, with a fixed eps: the same weights as solved at once."""
-    descent = pytest.importorskip("colt5_attention.coor_descent").coor_descent
+    """After many of its updates: the same weights as solved at once."""
     s, keep = drawn(2, 13), 4
-    theirs = descent(s, n_iters=4000, k=float(keep), eps=eps, eps_init=eps, eps_decay=1.0)
-    best = torch.zeros_like(s).scatter(1, s.topk(keep, 1).indices, 1.0)
-    assert float((soft(s, str(keep), str(eps), tmp_path) - theirs * best).abs().max()) <= 1e-7
+    assert float((soft(s, str(keep), str(eps), tmp_path) - descent(s, 4000, keep, eps) * best(s, keep)).abs().max()) <= 1e-7
 
 
 @pytest.mark.parametrize("steps", [1, 5, 20])
-def test_colt5_attention_a_step_later(steps: int, tmp_path: Path) -> None:
-    """It starts at b = -s, where every score is 0: its update n is ours, of scores of 0 first. From the second on both see min(-s - a, 0)."""
-    descent = pytest.importorskip("colt5_attention.coor_descent").coor_descent
-    s, keep, eps = drawn(2, 13), 4, 1.0
-    theirs = descent(s, n_iters=steps, k=float(keep), eps=eps, eps_init=eps, eps_decay=1.0)
-    b = -s
-    a = torch.zeros(2, 1, dtype=torch.float64)
-    for _ in range(steps):
-        a = eps * (math.log(keep) - torch.logsumexp((s + b) / eps, 1, keepdim=True))
-        b = (-s - a).clamp(max=0)
-    assert float((((s + a + b) / eps).exp() - theirs).abs().max()) <= 1e-12
+@pytest.mark.parametrize("eps", [0.1, 1.0])
+def test_its_iterates_are_those_of_colt5_attention(steps: int, eps: float, tmp_path: Path) -> None:
+    """That begins at b = -s, where all scores are alike: of scores up to 0 its first update gives b = 0, where ours begin. A score that all have more
+    moves none of ours."""
+    s, keep = drawn(2, 13), 4
+    below = s - s.max(1, keepdim=True).values
+    found = soft(s, str(keep), str(eps), tmp_path, f", steps = {steps}")
+    assert float((found - descent(below, steps + 1, keep, eps) * best(s, keep)).abs().max()) <= 1e-12
