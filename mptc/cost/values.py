@@ -11,7 +11,7 @@ from mptc.cost.integrals import INTEGRALS
 from mptc.cost.operators import ID, NUMBER, TRUTH, Operators
 from mptc.cost.polynomial import Polynomial
 from mptc.cost.tape import Flow, Tensor
-from mptc.ir.axis import SEQ, Axis
+from mptc.ir.axis import BATCH, SEQ, Axis
 from mptc.ir.node import Node, Op
 from mptc.ops.chance import Dropout
 from mptc.ops.choose import Entry, Lookup, Shift, TypeOf
@@ -146,16 +146,17 @@ def _soft_top_k(run: Operators, _node: Node, values: Values) -> Tensor:
     return weights
 
 
-def _balanced(run: Operators, _node: Node, values: Values) -> Tensor:
-    """What was chosen, and how likely it was, each a mean over all tokens; the sum of their products."""
-    likely, chosen = values[:2]
-    assert likely is not None
-    there = run.pointwise([likely, chosen], through=[], width=TRUTH)
-    counts = run.pointwise([there], through=[])
-    mean = run.reduced(run.pointwise([likely, counts], keeps=[1], through=[0]), likely.order[:-1], mean=True)
-    product = run.times(mean, run.reduced(counts, likely.order[:-1]))
-    assert product is not None
-    return run.reduced(product, product.order)
+def _balanced(run: Operators, node: Node, values: Values) -> Tensor | None:
+    """How often each is chosen, which has no gradient, times the mean of its probability, over the tokens that count."""
+    op, (p, w, *conditions) = node.op, values
+    assert isinstance(op, LoadBalance)
+    assert p is not None
+    hit = run.pointwise([w], through=[], width=TRUTH)
+    counts = run.pointwise(conditions, through=[], width=TRUTH) if conditions else None
+    share = run.reduced(run.pointwise([hit, counts], through=[], width=TRUTH), (BATCH, SEQ))
+    total = run.reduced(run.pointwise([p, counts], keeps=[1], through=[0]), (BATCH, SEQ))
+    mean = run.pointwise([total], through=[0])
+    return run.scaled(run.reduced(run.pointwise([share, mean], keeps=[0], through=[1]), [op.axis]))
 
 
 def _mean_loss(run: Operators, _node: Node, values: Values) -> Tensor | None:
