@@ -31,6 +31,7 @@ BINARIES = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 TARGETS = {"sm_80": ("cuda", 80, 32), "sm_90": ("cuda", 90, 32), "sm_100": ("cuda", 100, 32), "gfx942": ("hip", "gfx942", 64)}
 SHARED = {"sm_80": (164, 163), "sm_90": (228, 227), "sm_100": (228, 227), "gfx942": (64, 64)}  # KiB of a multiprocessor, of one block
 TYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+GATED = ("x", "up", "gate", "u", "z", "g", "dy", "du", "dz", "dup")
 MATRIX = ("HGMMA", "HMMA", "UTCHMMA", "mfma")
 
 
@@ -39,7 +40,7 @@ def signature(kernel: Any, dtype: str, atomic: bool) -> tuple[dict[str, str], di
     types, constants = {}, {}
     rows = "y0" in kernel.arg_names or "dy0" in kernel.arg_names
     for name in kernel.arg_names:
-        if name in ("q", "k", "v", "o", "do", "dk", "dv") or (name == "dq" and not atomic) or (rows and re.fullmatch(r"d?[xy]\d+", name)):
+        if name in ("q", "k", "v", "o", "do", "dk", "dv", *GATED) or (name == "dq" and not atomic) or (rows and re.fullmatch(r"d?[xy]\d+", name)):
             types[name] = f"*{TYPES[dtype]}"
         elif name in ("lse", "delta", "dq") or re.fullmatch(r"d?x\d+", name):
             types[name] = "*fp32"
@@ -55,7 +56,7 @@ def signature(kernel: Any, dtype: str, atomic: bool) -> tuple[dict[str, str], di
 def compiled(kernel: Any, architecture: str, dtype: str, tiles: tuple[int, ...], atomic: bool) -> Any:
     types, constants = signature(kernel, dtype, atomic)
     rows, cols, warps, stages = tiles
-    given = {"ROWS": rows, "COLS": cols, "LONG": False, "ATOMIC": atomic}
+    given = {"ROWS": rows, "COLS": cols, "INNER": 64, "LONG": False, "ATOMIC": atomic}
     constants |= {name: value for name, value in given.items() if name in types}
     hints = {(at,): [["tt.divisibility", 16]] for at, name in enumerate(kernel.arg_names) if types[name] != "constexpr" and name != "heads"}
     fixed = {(kernel.arg_names.index(name),): value for name, value in constants.items()}

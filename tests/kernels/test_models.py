@@ -93,6 +93,9 @@ FAULTS = {
     "a row": ("t2 = x3_tile + t1\n", "t2 = x3_tile + 1.01 * t1\n", True),
     "the adjoint of a row": ("(t4).to(dx1.dtype.element_ty)", "(1.01 * t4).to(dx1.dtype.element_ty)", True),
     "what rows share": ("found[0].sum(0)", "0.9 * found[0].sum(0)", True),
+    "a gate": ("z_tile = tl.dot(x_tile", "z_tile = 1.01 * tl.dot(x_tile", True),
+    "the adjoint of a gate": ("tl.store(dz + at, (", "tl.store(dz + at, 1.01 * (", True),
+    "the matrix of both products": ("total = tl.dot(tl.trans(du_tile)", "total = 0.9 * tl.dot(tl.trans(du_tile)", True),
     "the adjoint of queries": ("dq_step = tl.dot(tl.trans(back), k_tile", "dq_step = tl.dot(tl.trans(-back), k_tile", True),
 }
 

@@ -138,6 +138,24 @@ def test_row_kernels_are_as_torch_wants_them(monkeypatch: pytest.MonkeyPatch) ->
         torch.func.jvp(lambda x: getattr(own, name)((2, 9), x, *tensors[1:])[0], (tensors[0].detach(),), (tensors[0].detach(),))
 
 
+@pytest.mark.parametrize("tokens", [1, 40])
+def test_a_tied_gated_map(tokens: int) -> None:
+    """Sizes that are multiples of nothing, against the same by torch's own products in float64."""
+    own = kernels("cem_small", head="2", d="44", hidden="70")
+    x, up, gate = drawn((2, tokens, 44), (70, 44), (70, 44))
+    torch.library.opcheck(own.gated1_op, (x, up, gate))
+
+    def plain(x: Tensor, up: Tensor, gate: Tensor) -> Tensor:
+        return (F.silu(x @ up.T) * (x @ gate.T)) @ up
+
+    out, right = own.gated1(x, up, gate), plain(x.double(), up.double(), gate.double())
+    flow = torch.randn(out.shape, generator=torch.Generator().manual_seed(3))
+    found = torch.autograd.grad((out * flow).sum(), (x, up, gate))
+    wanted = torch.autograd.grad((right * flow).sum(), (x, up, gate))
+    for one, other in zip((out, *found), (right, *wanted), strict=True):
+        assert float((one - other).abs().max() / other.abs().max()) < 1e-5
+
+
 def test_a_compiled_and_an_exported_model() -> None:
     made = compiled(ROOT / "specs" / "cem_small.mpt", "tiny", {"depth": "1"})
     module = made.module()

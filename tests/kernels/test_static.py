@@ -152,6 +152,19 @@ def test_registers_and_shared_memory_are_what_they_were(kernel: Kernel) -> None:
     assert line(kernel, found(CHOSEN)[kernel]) in golden().read_text(encoding="utf-8").splitlines()
 
 
+@pytest.mark.parametrize("part", ["forward", "inner", "weight"])
+def test_gated_maps_fit(part: str, tmp_path: Path) -> None:
+    """On sm_90, 768 wide and 2,048 inside."""
+    file = tmp_path / "kernels.py"
+    file.write_text(compiled(ROOT / "specs" / "cem_small.mpt", None, {"d": "768", "head": "12", "hidden": "2048"}).kernels, encoding="utf-8")
+    command = [sys.executable, str(HERE / "static.py"), str(file), "sm_90", "bfloat16", "gated1", part, "128,64,8,3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path)})
+    made = json.loads(done.stdout)
+    assert "failed" not in made, made
+    assert (made["spilled"], made["matrix"], made["warnings"]) == (0, ["HGMMA"], [])
+    assert made["blocks"]
+
+
 @pytest.mark.parametrize("part", ["forward", "backward"])
 @pytest.mark.parametrize("name", ["rows1", "rows2"])
 def test_row_kernels_fit(name: str, part: str, tmp_path: Path) -> None:

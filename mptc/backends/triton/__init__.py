@@ -12,9 +12,9 @@ from mptc.backends.templates import render
 from mptc.backends.torch.names import called
 from mptc.backends.torch.site import TorchSite, reordered
 from mptc.backends.triton.attention import WIDEST, Attention, Tile, attention, tile
-from mptc.backends.triton.locks import row_tiles, tiles
+from mptc.backends.triton.locks import gated_tiles, row_tiles, tiles
 from mptc.backends.triton.pairs import Leaf, Refused, padded
-from mptc.backends.triton.rows import Together, arranged
+from mptc.backends.triton.rows import Group, arranged
 from mptc.ir.axis import BATCH, SEQ, Axis
 from mptc.ir.node import Node, make, walk
 from mptc.ops.contract import Contract
@@ -37,7 +37,7 @@ class Kernels:
 
     sizes: Mapping[Axis, int]
     mode: str = "auto"
-    regional: list[tuple[str, Together]] = field(default_factory=list)  # by which kernel each region is computed
+    regional: list[tuple[str, Group]] = field(default_factory=list)  # by which kernel each region is computed
     regions: list[Region] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     entries: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
@@ -69,17 +69,24 @@ class Kernels:
         self.placed.update((part, (call.name, "")) for part in parts)
         return test, code
 
-    def arranged(self, function: Function, scope: Scope) -> list[Node | Together]:
+    def arranged(self, function: Function, scope: Scope) -> list[Node | Group]:
         """The steps of a scope, those that one kernel takes row by row side by side."""
         return arranged(self, function, scope)
 
     def row_kernel(self, made: Mapping[str, object], width: int) -> str:
         """What a kernel of rows is called, which is written where it is new."""
-        key = tidied(render("rows.py.j2", of={**made, "name": "rows"}))
+        return self._numbered("rows", made, row_tiles(padded(width)))
+
+    def gated_kernel(self, made: Mapping[str, object]) -> str:
+        """What a kernel of a gated map is called, which is written where it is new."""
+        return self._numbered("gated", made, gated_tiles())
+
+    def _numbered(self, kind: str, made: Mapping[str, object], tiles_: list[tuple[str, str]]) -> str:
+        key = tidied(render(f"{kind}.py.j2", of={**made, "name": kind}))
         if key not in self.texts:
-            name = f"rows{sum(each.startswith('rows') for each, _ in self.entries) + 1}"
-            self.texts[key] = tidied(render("rows.py.j2", of={**made, "name": name}))
-            self.entries.append((name, row_tiles(padded(width))))
+            name = f"{kind}{sum(each.startswith(kind) for each, _ in self.entries) + 1}"
+            self.texts[key] = tidied(render(f"{kind}.py.j2", of={**made, "name": name}))
+            self.entries.append((name, tiles_))
         return self.entries[list(self.texts).index(key)][0]
 
     def name(self, made: Mapping[str, object], width: int) -> str:

@@ -50,6 +50,19 @@ def row_tiles(width: int) -> list[tuple[str, str]]:
     return printed
 
 
+def gated_tiles() -> list[tuple[str, str]]:
+    """For each architecture and dtype the tiles of a gated map: rows, columns, what is summed at a time, warps, stages."""
+    printed = []
+    for architecture in (*ARCHITECTURES, "other"):
+        ratio = lock(architecture).get("gated") if architecture != "other" else None
+        for dtype, group in DTYPES.items():
+            tile = (32, 32, 32, 4, 1) if architecture == "other" else (128, 64, 64, 8, 3) if group == "half" else (64, 32, 32, 4, 2)
+            if architecture == "gfx942" and group == "half":
+                tile = (128, 64, 32, 8, 2)
+            printed.append((repr((architecture, dtype)), repr({**dict.fromkeys(("forward", "inner", "weight"), tile), "wins": (ratio or 0) > 1})))
+    return printed
+
+
 def wins(found: dict[str, Any]) -> bool:
     """Whether it was measured to be faster than the best of torch, forward and backward together."""
     return (found.get("ratio") or 0) > 1

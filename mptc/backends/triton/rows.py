@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mptc.backends.grades import Grade
 from mptc.backends.torch.names import called
 from mptc.backends.torch.site import reordered
+from mptc.backends.triton.gated import Gated, gated
 from mptc.backends.triton.pairs import Lines, Refused, back, padded
 from mptc.ir.axis import BATCH, SEQ, Axis, Role
 from mptc.ir.node import Kind, Node, Type, make
@@ -61,6 +62,10 @@ class Together:
     @property
     def outputs(self) -> tuple[Node, ...]:
         return self.region.outputs
+
+    @property
+    def reads(self) -> tuple[Node, ...]:
+        return tuple(each.node for each in self.given)
 
     # -- the graph of one row --------------------------------------------------------------------------
 
@@ -164,12 +169,22 @@ def _result(each: Given, index: int) -> str:
     return f"found[{index}].sum(0).to({each.name}.dtype)" if each.kind == "shared" else f"found[{index}]"
 
 
+Group = Together | Gated
+
+
 # -- where they stand ----------------------------------------------------------------------------------
 
 
-def arranged(kernels: Kernels, function: Function, scope: Scope) -> list[Node | Together]:
+def arranged(kernels: Kernels, function: Function, scope: Scope) -> list[Node | Group]:
     """The steps of a scope, and in place of a region that a kernel takes the region, where all it reads is there and nothing has read it."""
-    found: list[Node | Together] = list(scope.nodes)
+    found: list[Node | Group] = list(scope.nodes)
+    for node in scope.nodes:
+        try:
+            tied = gated(kernels, function, node)
+            if _named(function, tied):
+                found = _placed(found, function, scope, tied)
+        except Refused:
+            continue
     for region in kernels.regions:
         if len(region.nodes) < 2 or function.plan.scopes.home.get(region.nodes[0]) is not scope:
             continue
@@ -179,6 +194,13 @@ def arranged(kernels: Kernels, function: Function, scope: Scope) -> list[Node | 
         except Refused:
             continue
     return found
+
+
+def _named(function: Function, group: Gated) -> bool:
+    """Whether what a map reads and gives have names; if not, they will when the module is written again."""
+    for node in (group.out, group.x):
+        function.plan.crowd_in(node)
+    return group.out in function.plan.assigned
 
 
 def _taken(kernels: Kernels, function: Function, region: Region) -> Together:
@@ -206,21 +228,21 @@ def _taken(kernels: Kernels, function: Function, region: Region) -> Together:
     return group
 
 
-def _placed(found: list[Node | Together], function: Function, scope: Scope, group: Together) -> list[Node | Together]:
+def _placed(found: list[Node | Group], function: Function, scope: Scope, group: Group) -> list[Node | Group]:
     inside = set(group.nodes)
     place = {node: index for index, each in enumerate(found) for node in ((each,) if isinstance(each, Node) else each.nodes)}
     ready = max((place[node] for node in _needed(group) if node in place), default=-1)
     read = min((place[node] for node in _readers(group, function, scope) if node in place), default=len(found))
-    if ready >= read or any(node not in place or isinstance(found[place[node]], Together) for node in inside):
+    if ready >= read or any(node not in place or not isinstance(found[place[node]], Node) for node in inside):
         raise Refused("what it reads is made of what reads it")
     after = [each for index, each in enumerate(found) if index > ready and each not in inside]
     before = [each for index, each in enumerate(found) if index <= ready and each not in inside]
     return [*before, group, *after]
 
 
-def _needed(group: Together) -> Iterator[Node]:
+def _needed(group: Group) -> Iterator[Node]:
     """What must have been computed: values that have lines, and those without, with what they are made of."""
-    pending = [each.node for each in group.given]
+    pending = list(group.reads)
     done: set[Node] = set()
     while pending:
         node = pending.pop()
@@ -232,7 +254,7 @@ def _needed(group: Together) -> Iterator[Node]:
                 yield node.args[0]
 
 
-def _readers(group: Together, function: Function, scope: Scope) -> Iterator[Node]:
+def _readers(group: Group, function: Function, scope: Scope) -> Iterator[Node]:
     """What of this scope reads the region: a step, or a loop in which one does."""
     inside = set(group.nodes)
     for node in group.nodes:
