@@ -21,14 +21,22 @@ if TYPE_CHECKING:
     from mptc.ir.program import Program
     from mptc.passes import Pass
 
-__all__ = ["NOTHING", "TARGETS", "Compiled", "Deployed", "Deployment", "File", "Stored", "check", "compile", "formatted"]
+__all__ = ["NOTHING", "TARGETS", "Compiled", "Deployed", "Deployment", "File", "Hosted", "Stored", "check", "compile", "formatted"]
 
-TARGETS = ("torch", "triton", "onnx")
+TARGETS = ("torch", "triton", "onnx", "hf")
 ADVICE = (
     "for rows at a time, let the sequence's own tokens ask, and do not make its weights an output, a probe or the state of a loop; for fused "
     "attention, make it one product of what both tokens have, plus a bias, under one softmax over one context; `mptc explain SPEC:LINE` says more"
 )
 NOTHING: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """What a model for `transformers` is made of: the torch module, and the file of its weights under their own names."""
+
+    module: str
+    weights: File
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class Compiled:
     files: Mapping[str, str]
     remark: str  # of decoding
     deployed: Deployed | None = None
+    hosted: Hosted | None = None
 
 
 def check(source: Source, diagnostics: Diagnostics, settings: Mapping[str, str] = NOTHING, variant: str | None = None) -> None:
@@ -84,7 +93,8 @@ def compile(
     for placed in where(derived) if strict else ():
         if not placed.kernel:
             diagnostics.add("E0903", placed.score.used, f"no kernel takes this score: {placed.reason}")
-    return Compiled(name, texts, remark(following), onnx_graph(derived, following, diagnostics, deployment) if "onnx" in emit else None)
+    deployed = onnx_graph(derived, following, diagnostics, deployment) if "onnx" in emit else None
+    return Compiled(name, texts, remark(following), deployed, hosted(derived, following, diagnostics) if "hf" in emit else None)
 
 
 def formatted(source: Source, diagnostics: Diagnostics) -> str | None:
@@ -140,6 +150,16 @@ def triton_texts(derived: Derived, following: Program | str | None, mode: str) -
     kernels, name = Kernels(derived.program.sizes, mode), derived.program.name
     texts = {f"{name}.py": torch_text(derived, following, kernels=kernels)}
     return texts | ({"kernels.py": kernels.page(name, derived.program.span.source.name)} if kernels.texts else {})
+
+
+def hosted(derived: Derived, following: Program | str, diagnostics: Diagnostics) -> Hosted | None:
+    from mptc.backends.onnx.stored import file
+
+    try:
+        return Hosted(torch_text(derived, following), file(derived.program, Deployment()))
+    except TooLarge:
+        diagnostics.add("E0902", derived.program.span, f"the stacks of this model have more than {MOST:,} tensors")
+    return None
 
 
 def onnx_graph(derived: Derived, following: Program | str, diagnostics: Diagnostics, deployment: Deployment) -> Deployed | None:

@@ -18,7 +18,6 @@ from mptc.trace import trace
 
 STAGES = ("ast", "model", "ir", "derivation")
 TARGETS = ("torch", "triton", "onnx", "hf")
-THERE = ("torch", "triton", "onnx")
 EMIT = f"Files: {', '.join(TARGETS)}. Printed: {', '.join(STAGES)}."
 
 
@@ -70,7 +69,6 @@ def command(
         raise click.UsageError("--strict is for --emit triton", context)
     if after and emit != ("ir",):
         raise click.UsageError("--after is for --emit ir", context)
-    _refuse(spec, emit)
     diagnostics = Diagnostics()
     source = read(spec, diagnostics)
     compiled = text = None
@@ -91,8 +89,3 @@ def command(
     else:
         written(compiled, Path(out), Origin(spec, set, variant, seed or 0, weights), click.echo)
 
-
-def _refuse(spec: str, emit: tuple[str, ...]) -> None:
-    absent = [name for name in emit if name in TARGETS and name not in THERE]
-    if absent:
-        raise UserError(f"{spec}: error: --emit {','.join(absent)} is not there yet; {', '.join(THERE)} are")

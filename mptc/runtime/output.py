@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mptc.compile import Compiled, Deployment
+from mptc.compile import Compiled, Deployment, Hosted
 from mptc.runtime.errors import UserError
 from mptc.runtime.files import Content, write_all
 from mptc.runtime.spec import Overrides, compile_spec, typed_spec
@@ -29,19 +29,32 @@ class Origin:
 def written(compiled: Compiled, folder: Path, origin: Origin, say: Say) -> None:
     """Write all files below `folder`, or none, and say what they are. Raises `UserError`."""
     deployed = compiled.deployed
+    files: dict[str, Content] = {**compiled.files, **(_hosted(compiled.hosted, origin) if compiled.hosted else {})}
     if deployed is None:
-        _write(compiled, folder, {**compiled.files}, say)
+        _write(compiled, folder, files, say)
         say(compiled.remark)
         return
     from mptc.runtime.deploy import contents, given_values, initial_values
 
     file = deployed.weights
     values = initial_values(file, origin.seed) if origin.weights is None else given_values(file, origin.weights)
-    _write(compiled, folder, {**compiled.files, **contents(deployed, values)}, say)
+    _write(compiled, folder, {**files, **contents(deployed, values)}, say)
     for remark in (compiled.remark, *deployed.remarks):
         say(remark)
     if deployed.deployment.packed:
         say(_error(folder / compiled.name / next(iter(deployed.files)), deployed.deployment, origin, values))
+
+
+def _hosted(hosted: Hosted, origin: Origin) -> dict[str, Content]:
+    from mptc.runtime.checkpoint import weights_file
+    from mptc.runtime.deploy import given_values, initial_values
+    from mptc.runtime.hosted import hosted_files
+
+    path = None if origin.weights is None else Path(origin.weights)
+    values = initial_values(hosted.weights, origin.seed) if path is None else given_values(hosted.weights, weights_file(path))
+    tokenizer = path / "tokenizer.json" if path is not None and (path / "tokenizer.json").is_file() else None
+    model = typed_spec(origin.spec, origin.set, origin.variant)
+    return hosted_files(hosted, model, Path(origin.spec).name, values, tokenizer)
 
 
 def _write(compiled: Compiled, folder: Path, files: dict[str, Content], say: Say) -> None:

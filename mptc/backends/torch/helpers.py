@@ -18,21 +18,18 @@ class Parameters(nn.Module):
         super().__init__()
         for name, parameter in parameters.items():
             self.register_parameter(name, parameter)
+        self._names = tuple(parameters)
 
-    def forward(self) -> Tensor | tuple[Tensor, ...]:
-        values = tuple(self.parameters(recurse=False))
+    def forward(self, *_: None) -> Tensor | tuple[Tensor, ...]:
+        values = tuple([getattr(self, name) for name in self._names])
         return values[0] if len(values) == 1 else values
 
 
 class TiedParameters(Parameters):
     """The parameters of a call site, or those named, of which some are tied in one copy of a stack or another."""
 
-    def __init__(self, **parameters: nn.Parameter) -> None:
-        super().__init__(**parameters)
-        self._names = tuple(parameters)
-
-    def forward(self, *names: str) -> Tensor | tuple[Tensor, ...]:
-        values = tuple(stored(self, name) for name in names or self._names)
+    def forward(self, *names: str | None) -> Tensor | tuple[Tensor, ...]:
+        values = tuple(stored(self, name) for name in [name for name in names if name] or self._names)
         return values[0] if len(values) == 1 else values
 
 
