@@ -231,9 +231,10 @@ class Parameters(nn.Module):
         super().__init__()
         for name, parameter in parameters.items():
             self.register_parameter(name, parameter)
+        self._names = tuple(parameters)
 
-    def forward(self) -> Tensor | tuple[Tensor, ...]:
-        values = tuple(self.parameters(recurse=False))
+    def forward(self, *_: None) -> Tensor | tuple[Tensor, ...]:
+        values = tuple([getattr(self, name) for name in self._names])
         return values[0] if len(values) == 1 else values
 
 
