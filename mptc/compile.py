@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mptc.backends.deployment import MOST, Deployed, Deployment, File, Stored, TooLarge
+from mptc.backends.deployment import MOST, Deployed, Deployment, Facts, File, Stored, TooLarge
 from mptc.source.diagnostic import Diagnostics
 from mptc.source.text import Source
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mptc.ir.program import Program
     from mptc.passes import Pass
 
-__all__ = ["NOTHING", "TARGETS", "Compiled", "Deployed", "Deployment", "File", "Hosted", "Stored", "check", "compile", "formatted"]
+__all__ = ["NOTHING", "TARGETS", "Compiled", "Deployed", "Deployment", "Facts", "File", "Hosted", "Stored", "check", "compile", "formatted"]
 
 TARGETS = ("torch", "triton", "onnx", "hf")
 ADVICE = (
@@ -160,6 +160,13 @@ def hosted(derived: Derived, following: Program | str, diagnostics: Diagnostics)
     except TooLarge:
         diagnostics.add("E0902", derived.program.span, f"the stacks of this model have more than {MOST:,} tensors")
     return None
+
+
+def hosted_files(made: Hosted, facts: Facts) -> tuple[dict[str, str], File, dict[str, str]]:
+    """The texts of a model for `transformers`, the file of its weights under the names it asks for, and a tokenizer of bytes."""
+    from mptc.backends.hf import byte_tokenizer, hosted, weights
+
+    return hosted(made.module, facts), weights(made.weights), byte_tokenizer()
 
 
 def onnx_graph(derived: Derived, following: Program | str, diagnostics: Diagnostics, deployment: Deployment) -> Deployed | None:

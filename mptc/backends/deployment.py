@@ -30,6 +30,22 @@ class Deployment:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What `transformers` has to know of a model: its inputs and outputs by name; where it is one of text, the input that ids are given in and the output that has their logits.
+
+    `loss`: whether it is the mean cross-entropy of the ids that follow, with or without penalties.
+    """
+
+    name: str
+    source: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    vocab: int | None = None
+    logits: str | None = None
+    loss: bool = False
+
+
+@dataclass(frozen=True)
 class Stored:
     """One tensor of a file: `size` bytes at `start`. `rows`: of a matrix of bytes, and of its scales, how many rows it has; 0 of any other.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mptc.backends.hf import Facts, byte_tokenizer, hosted, weights
-from mptc.compile import Hosted
+from mptc.compile import Facts, Hosted
+from mptc.compile import hosted_files as texts
 from mptc.model.tree import Input, Model, Output
 from mptc.runtime.files import Content
 from mptc.runtime.surface import surface
@@ -28,11 +28,11 @@ def facts(model: Model, source: str) -> Facts:
 def hosted_files(made: Hosted, model: Model, source: str, values: Values, tokenizer: Path | None = None) -> dict[str, Content]:
     """The files below `hf/`. A model of bytes has a tokenizer of bytes, unless its run has one of its own."""
     known = facts(model, source)
-    files: dict[str, Content] = {**hosted(made.module, known)}
+    written, file, of_bytes = texts(made, known)
+    files: dict[str, Content] = {**written}
     if tokenizer is not None:
-        files |= {**byte_tokenizer(), "tokenizer.json": tokenizer.read_bytes()}
+        files |= {**of_bytes, "tokenizer.json": tokenizer.read_bytes()}
     elif known.logits is not None and known.vocab is not None and known.vocab == BYTES:
-        files |= byte_tokenizer()
-    file = weights(made.weights)
+        files |= of_bytes
     files[file.name] = filled(file, values)
     return {f"hf/{name}": content for name, content in files.items()}

@@ -5,28 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from mptc.backends.deployment import File, placed
+from mptc.backends.deployment import Facts, File, placed
 from mptc.backends.templates import render
 
 PREFIX = "net."  # of parameters, below the classes that transformers loads
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Of a model: its inputs and outputs by name; where it is one of text, the input that ids are given in and the output that has their logits.
-
-    `loss`: whether it is the mean cross-entropy of the ids that follow, with or without penalties.
-    """
-
-    name: str
-    source: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    vocab: int | None = None
-    logits: str | None = None
-    loss: bool = False
 
 
 def hosted(text: str, facts: Facts) -> dict[str, str]:
