@@ -31,9 +31,8 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Facts:
-    """What `transformers` has to know of a model: its inputs and outputs by name; where it is one of text, the input that ids are given in and the output that has their logits.
-
-    `loss`: whether it is the mean cross-entropy of the ids that follow, with or without penalties.
+    """What `transformers` has to know of a model: its inputs and outputs by name; where it is one of text, how many ids there are, and the output
+    that has their logits. `loss`: whether it is the mean cross-entropy of the ids that follow, with or without penalties.
     """
 
     name: str
