@@ -72,6 +72,21 @@ def test_bfloat16_learns_as_float32_does_and_keeps_its_weights_wide(text: Text, 
     assert all(tensor.dtype is torch.float32 for tensor in read_tensors(newest_weights(narrow)).values())
 
 
+def test_compiled_it_trains_as_it_does_without(text: Text, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the compiler that needs no C++, which is quick; its weights are named as ever, so the run goes on without."""
+    real, calls = torch.nn.Module.compile, []
+
+    def compile(model: torch.nn.Module) -> None:
+        calls.append(model)
+        real(model, backend="aot_eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile)
+    plain, compiled = trained(tmp_path / "plain", text, steps=12), trained(tmp_path / "compiled", text, steps=12, compile=True)
+    assert len(calls) == 1
+    assert losses(compiled) == pytest.approx(losses(plain), rel=1e-5)
+    assert read_tensors(newest_weights(compiled)).keys() == read_tensors(newest_weights(plain)).keys()
+
+
 @pytest.mark.parametrize("path", ["cem_small", "llama_small", "windowed_documents", "nrgpt"])
 def test_specs_compute_in_bfloat16_by_autocast(path: str, root: Path) -> None:
     """Gradients of every parameter, as near as 8 bits of mantissa allow."""
