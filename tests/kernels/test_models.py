@@ -19,6 +19,7 @@ from torch import nn
 
 import mptc
 from mptc.cli import main
+from mptc.runtime.module import as_module
 from tests.kernels.models import ROOT, SINGLE, apart, compiled, run
 
 FULL = os.environ.get("MPTC_KERNELS") == "full"  # every energy and spec there is; otherwise one for each form of kernel
@@ -143,3 +144,11 @@ def test_a_loaded_model_uses_kernels_and_pickles() -> None:
     assert torch.allclose(pickle.loads(pickle.dumps(model))(tokens)[0], plain(tokens)[0], atol=SINGLE)
     assert hasattr(sys.modules[type(model).__module__], "kernels")
     assert not hasattr(sys.modules[type(plain).__module__], "kernels")
+
+
+def test_what_is_read_between_products_keeps_them_apart() -> None:
+    """In `log_cosh` the first product is read by a value of the energy too, and there a gated map would have lost it."""
+    made = compiled(ROOT / "tests" / "energies" / "log_cosh.mpt")
+    assert "gated" not in made.kernels
+    module = as_module(made.name, made.text, made.kernels or None)
+    assert all(out.isfinite().all() for out in run(filled(module), made.inputs(TOKENS)).outputs)

@@ -116,6 +116,10 @@ def gated(kernels: Kernels, function: Function, out: Node) -> Gated:
         raise Refused("its first products are not of the same rows")
     found = Gated(kernels, out, inner, ordered, tuple(each for each, _ in sides), sides[0][1], hidden, along)
     found.described()
+    plan, inside = function.plan, set(found.nodes)
+    kept = plan.roots | plan.results
+    if any(node in kept or any(user not in inside for user, _ in plan.uses.get(node, [])) for node in inside - {out}):
+        raise Refused("what stands between its products is read elsewhere")
     if any(function.layout.order(each) != (hidden, along) for each in found.matrices):
         raise Refused("its matrices lie otherwise")
     if any(function.layout.order(each) != (BATCH, SEQ, along) for each in (found.x, out)):
