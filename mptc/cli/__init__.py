@@ -16,6 +16,7 @@ COMMANDS = {
     "fmt": "Lay out specs in the one canonical way.",
     "explain": "Explain a diagnostic code, or how a spec or a line of it becomes code.",
     "train": "Train a model on a text, arrays or a function.",
+    "compare": "Train several models on one budget, and tell them apart.",
     "tokenize": "Make a tokenizer of a text, or ids.",
     "generate": "Continue a prompt.",
     "run": "Continue a prompt with a deployed graph, on onnxruntime.",
