@@ -159,6 +159,31 @@ def test_another_length_is_another_comparison(mptc: Shell, specs: list[str]) -> 
     assert "is a run of 2 steps, and this comparison is of 3" in said.stderr
 
 
+@pytest.mark.parametrize("change", ["spec", "data", "rate"])
+def test_a_whole_run_of_something_else_is_not_taken(change: str, mptc: Shell, specs: list[str], tmp_path: Path) -> None:
+    command: list[object] = ["compare", specs[0], *ASKED, "--steps", 2, "--seeds", 1]
+    assert mptc(*command).returncode == 0
+    before = (tmp_path / "out/table.md").read_bytes()
+    if change == "spec":
+        (tmp_path / "narrow.mpt").write_text(SPEC.format(name="narrow", hidden=16))
+    elif change == "data":
+        (tmp_path / "text.txt").write_text("Whether it is nobler in the mind to suffer. " * 200)
+    said = mptc(*command, *(["--lr", 0.0001] if change == "rate" else []))
+    assert said.returncode == 1
+    assert "cannot be resumed with these settings" in said.stderr
+    assert (tmp_path / "out/table.md").read_bytes() == before
+
+
+def test_what_stacks_probe_is_written_where_a_run_was_cut_off_before(mptc: Shell, specs: list[str], tmp_path: Path) -> None:
+    command = ["compare", specs[0], *ASKED, "--steps", 2, "--seeds", 1]
+    assert mptc(*command).returncode == 0
+    page, log = (tmp_path / "out/page.html").read_bytes(), (tmp_path / "out/narrow-0/log.jsonl").read_bytes()
+    (tmp_path / "out/narrow-0/probes.json").unlink()
+    assert mptc(*command).returncode == 0
+    assert (tmp_path / "out/page.html").read_bytes() == page
+    assert (tmp_path / "out/narrow-0/log.jsonl").read_bytes() == log
+
+
 def test_the_experiments_are_sound(mptc: Shell) -> None:
     for path in sorted((ROOT / "experiments").glob("*.mpt")):
         assert mptc("check", path).returncode == 0, path

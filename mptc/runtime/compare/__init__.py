@@ -19,7 +19,7 @@ from mptc.runtime.compare.table import Entry, table
 from mptc.runtime.errors import UserError
 from mptc.runtime.files import write_all
 from mptc.runtime.load import instantiate
-from mptc.runtime.report import Report
+from mptc.runtime.report import All, Report
 from mptc.runtime.run import is_run, read_run
 from mptc.runtime.session import open_data, train_spec
 from mptc.runtime.settings import Value
@@ -82,15 +82,16 @@ def steps_of(asked: Comparison, size: Size) -> int:
 
 
 def _run(asked: Comparison, size: Size, seed: int, steps: int, say: Callable[[str], object], report: Callable[[], Report]) -> Path:
-    """One run, if it is not there whole."""
+    """One run, from where it stands. Raises `UserError` where another one is there: of other data, settings or another text of the spec."""
     path = asked.out / f"{size.name}-{seed}"
-    if is_run(path) and _done(path, steps):
-        say(f"{path} has run")
-        return path
-    say(f"{path}: {steps:,} steps, seed {seed}")
+    there = is_run(path)
+    whole = there and _done(path, steps)
+    say(f"{path} has run" if whole else f"{path}: {steps:,} steps, seed {seed}")
     numbers = {**asked.numbers, "steps": steps, "seed": seed}
-    train_spec(Asked(size.spec, asked.data, dict(size.set), size.variant, str(path), is_run(path), numbers=numbers), report())
-    write_all({path / "probes.json": json.dumps(watched(path, asked.data))})
+    # a whole run too: going on with it does nothing but tell whether it is the one that is asked for
+    train_spec(Asked(size.spec, asked.data, dict(size.set), size.variant, str(path), there, numbers=numbers), All([]) if whole else report())
+    if not (whole and (path / "probes.json").is_file()):
+        write_all({path / "probes.json": json.dumps(watched(path, asked.data))})
     return path
 
 
