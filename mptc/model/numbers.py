@@ -104,7 +104,7 @@ class Numbers:
     def _mentions(self, name: str) -> list[str]:
         cell = self.cells[name]
         if cell.expr is None:
-            return list(cell.parts)
+            return [part for part in cell.parts if part in self.cells]  # a part with a name that is taken was refused
         return [node.text for node in nodes(cell.expr) if isinstance(node, syntax.Name) and node.text in self.cells]
 
     def _evaluated(self, name: str, cell: Cell) -> Monomial | None:
