@@ -1,4 +1,7 @@
-"""`--emit hf`: each directory in a process that cannot import mptc (tests/hosted/alone.py), its text that of `mptc generate`; what is refused."""
+"""`--emit hf`: each directory in a process that cannot import mptc (tests/hosted/alone.py), its text that of `mptc generate`; what is refused.
+
+`HOSTED_PYTHON` names another interpreter for that process, as one with an older transformers.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, "-o", str(folder)], check=True, capture_output=True, env={**environment, "PYTHONPATH": str(ROOT)})
     hosted = folder / name / "hf"
-    alone = [sys.executable, str(ROOT / "tests" / "hosted" / "alone.py"), str(hosted), str(folder), parameter]
+    alone = [os.environ.get("HOSTED_PYTHON", sys.executable), str(ROOT / "tests" / "hosted" / "alone.py"), str(hosted), str(folder), parameter]
     run = subprocess.run(alone, check=False, capture_output=True, text=True, cwd=folder, env=environment)
     assert run.returncode == 0, run.stderr[-3000:]
     return name, hosted, json.loads(run.stdout.splitlines()[-1])
