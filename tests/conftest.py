@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -9,6 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# What of Triton is written in itself is interpreted or not as it was when Triton was first imported, by whoever did (peft does).
+os.environ["TRITON_INTERPRET"] = "1"
+with contextlib.suppress(ImportError):  # there is Triton for some systems only
+    import triton.language  # noqa: F401
+del os.environ["TRITON_INTERPRET"]  # tests that run kernels set it
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers that each take every core slow one another down

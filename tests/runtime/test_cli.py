@@ -104,15 +104,6 @@ def test_stages_are_printed(stage: str, mptc: Shell, spec: Path, tmp_path: Path)
     assert not (tmp_path / "build").exists()
 
 
-@pytest.mark.parametrize("target", ["hf", "torch,hf"])
-def test_targets_that_are_not_there_yet(target: str, mptc: Shell, spec: Path, tmp_path: Path) -> None:
-    done = mptc("compile", "bigram.mpt", "--emit", target)
-    assert done.returncode == 1
-    assert done.stderr.startswith("bigram.mpt: error: --emit ")
-    assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "build").exists()
-
-
 @pytest.mark.parametrize("options", [[], ["--emit", "model"]])
 def test_a_library_checks_and_has_nothing_to_compile(options: list[str], mptc: Shell, tmp_path: Path) -> None:
     (tmp_path / "library.mpt").write_text("block twice(x: []) { \n return 2 * x\n}\n")
